@@ -1,0 +1,28 @@
+PYTHON ?= python3
+BACKEND ?= BackgroundTasks
+KEEP ?=
+RUN := .venv/bin/
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint
+
+help: ## List the targets
+	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*##/\t/'
+
+demo: .venv/ready ## Render a project, run it, show what it does (BACKEND=Celery, KEEP=1)
+	@$(RUN)python -m harness.demo "$(BACKEND)" $(if $(KEEP),--keep)
+
+test: .venv/ready ## Prove every variant
+	$(RUN)pytest
+
+lint: .venv/ready ## Check style, format and types of the template's own code
+	$(RUN)ruff check harness hooks tests
+	$(RUN)ruff format --check harness hooks tests
+	$(RUN)mypy
+
+.venv/ready: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("error: Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv .venv
+	$(RUN)python -m pip install --quiet uv
+	$(RUN)uv sync --quiet
+	@touch $@

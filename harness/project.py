@@ -1,0 +1,76 @@
+"""A rendered project: its files, its environment, its commands."""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+TEMPLATE = Path(__file__).parent.parent
+SLUG = "task_service"
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project on disk; ``path`` is its root."""
+
+    path: Path
+
+    def files(self) -> set[str]:
+        """Return the paths of all files, relative to the root, without what tools leave there."""
+        ignored = {".venv", ".git", "data", "dist", "uv.lock", "__pycache__"}
+        paths = (p.relative_to(self.path) for p in self.path.rglob("*") if p.is_file())
+        return {
+            p.as_posix()
+            for p in paths
+            if not any(part in ignored or part.endswith("_cache") for part in p.parts)
+        }
+
+    def read(self, name: str) -> str:
+        """Return a file's text."""
+        return (self.path / name).read_text("utf-8")
+
+    def bin(self, name: str) -> str:
+        """Return the path of a program in the project's own environment."""
+        return str(self.path / ".venv" / "bin" / name)
+
+    def run(self, *command: str, timeout: float = 300) -> str:
+        """Run a command in the root; returns its output, raises AssertionError if it fails."""
+        result = subprocess.run(
+            command,
+            cwd=self.path,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        if result.returncode:
+            raise AssertionError(f"{' '.join(command)} failed:\n{result.stdout}")
+        return result.stdout
+
+    def sync(self) -> None:
+        """Make the project's own environment, from what it declares."""
+        self.run("uv", "sync", "--quiet", "--python", sys.executable)
+
+
+def environment(**settings: str) -> dict[str, str]:
+    """Return this process's environment with ``uv`` at hand and without its virtual environment."""
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+    inherited = {k: v for k, v in os.environ.items() if k != "VIRTUAL_ENV"}
+    return inherited | {"PATH": path} | settings
+
+
+def bake(folder: Path, **answers: str) -> Project:
+    """Render the template into ``folder`` with the real command."""
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "cookiecutter", str(TEMPLATE), "--no-input"),
+            *("--output-dir", str(folder)),
+            *(f"{key}={value}" for key, value in answers.items()),
+        ],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    return Project(folder / answers.get("project_slug", SLUG))

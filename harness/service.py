@@ -1,0 +1,130 @@
+"""A rendered service at work: uvicorn and, on Celery, a worker; started, watched, stopped."""
+
+import contextlib
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx2
+
+from .project import SLUG, Project, environment
+
+T = TypeVar("T")
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def until(condition: Callable[[], T | None], seconds: float, what: str) -> T:
+    """Return the condition's first true value; raises TimeoutError that says ``what``."""
+    deadline = time.monotonic() + seconds
+    while True:
+        if value := condition():
+            return value
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what}: not within {seconds} s")
+        time.sleep(0.02)
+
+
+class Process:
+    """A program with its output in a file."""
+
+    def __init__(self, command: list[str], cwd: Path, log: Path, **settings: str) -> None:
+        self.log = log
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                command, cwd=cwd, env=environment(**settings), stdout=output, stderr=output
+            )
+        self.pid = self._process.pid
+
+    def alive(self) -> bool:
+        """Tell whether it still runs."""
+        return self._process.poll() is None
+
+    def output(self) -> str:
+        """Return what it has printed."""
+        return self.log.read_text("utf-8", errors="replace")
+
+    def stop(self, sig: signal.Signals = signal.SIGTERM, seconds: float = 20) -> int:
+        """Send the signal and return the exit code; kills it after ``seconds``."""
+        if self.alive():
+            self._process.send_signal(sig)
+        try:
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+            raise
+
+
+class Service:
+    """A running project, and a client that talks to it."""
+
+    def __init__(self, project: Project, data_dir: Path, **settings: str) -> None:
+        self.data_dir = data_dir
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._settings = {"DATA_DIR": str(data_dir), **settings}
+        self._project = project
+        self.api = self._start("uvicorn", f"{SLUG}.main:app", "--port", str(self.port))
+        self.worker: Process | None = None
+        if (project.path / "src" / SLUG / "worker.py").exists():
+            self.worker = self.start_worker()
+        self.client = httpx2.Client(base_url=self.url, timeout=10)
+
+    def _start(self, program: str, *arguments: str) -> Process:
+        log = self.data_dir.parent / f"{self.data_dir.name}.{program}.log"
+        command = [self._project.bin(program), *arguments]
+        return Process(command, self._project.path, log, **self._settings)
+
+    def start_worker(self) -> Process:
+        """Start a Celery worker."""
+        return self._start("celery", "-A", f"{SLUG}.worker", "worker", "-c2", "-lINFO")
+
+    def wait_until_ready(self) -> None:
+        """Poll readiness; raises AssertionError with the log when the service dies instead."""
+
+        def ready() -> bool:
+            if not self.api.alive():
+                raise AssertionError(self.api.output())
+            try:
+                return self.client.get("/health/ready").status_code == 200
+            except httpx2.TransportError:
+                return False
+
+        until(ready, 20, "the service is ready")
+        if worker := self.worker:
+            until(lambda: " ready." in worker.output(), 20, "the worker is ready")
+
+    def wait_for_task(self, task_id: str, seconds: float = 30) -> dict[str, Any]:
+        """Return the status of a task that has ended."""
+
+        def ended() -> dict[str, Any] | None:
+            status: dict[str, Any] = self.client.get(f"/tasks/{task_id}").json()
+            return status if status["finished_at"] else None
+
+        return until(ended, seconds, f"task {task_id} has ended")
+
+    def stop(self) -> list[int]:
+        """Send SIGTERM; returns the exit codes of the API and of the worker."""
+        self.client.close()
+        return [process.stop() for process in (self.api, self.worker) if process]
+
+
+@contextlib.contextmanager
+def running(project: Project, data_dir: Path, **settings: str) -> Iterator[Service]:
+    """Run the project on a free port until the block ends."""
+    service = Service(project, data_dir, **settings)
+    try:
+        service.wait_until_ready()
+        yield service
+    finally:
+        service.stop()

@@ -1,0 +1,26 @@
+"""The README says what is so."""
+
+import re
+
+from harness.project import TEMPLATE
+
+from .variants import OPTIONS
+
+README = (TEMPLATE / "README.md").read_text("utf-8")
+
+
+def test_the_option_table_equals_cookiecutter_json() -> None:
+    rows = []
+    for name, default in OPTIONS.items():
+        match default:
+            case bool():
+                choices, first = "yes, no", "yes" if default else "no"
+            case list():
+                choices, first = ", ".join(f"`{value}`" for value in default), f"`{default[0]}`"
+            case _:
+                text = str(default)
+                choices, first = "text", "from the name" if "{{" in text else f"`{text}`"
+        rows.append(f"| `{name}` | {choices} | {first} |")
+    table = re.search(r"\| option .*?\n\n", README, re.DOTALL)
+    assert table
+    assert table.group().strip().splitlines()[2:] == rows

@@ -1,0 +1,142 @@
+"""What each variant renders: the expected files, all well-formed, and no trace of the rest."""
+
+import json
+import re
+import tomllib
+
+import pytest
+import yaml
+
+from harness.project import SLUG, Project
+
+from .conftest import Bake
+from .variants import VARIANTS, Variant
+
+PACKAGE = f"src/{SLUG}"
+ALWAYS = {
+    ".env.example",
+    ".gitattributes",
+    ".github/workflows/ci.yml",
+    ".gitignore",
+    "LICENSE",
+    "Makefile",
+    "README.md",
+    "pyproject.toml",
+    f"{PACKAGE}/__init__.py",
+    f"{PACKAGE}/main.py",
+    f"{PACKAGE}/settings.py",
+    f"{PACKAGE}/api/__init__.py",
+    f"{PACKAGE}/api/health.py",
+    f"{PACKAGE}/api/security.py",
+    f"{PACKAGE}/api/tasks.py",
+    f"{PACKAGE}/taskqueue/__init__.py",
+    f"{PACKAGE}/taskqueue/backend.py",
+    f"{PACKAGE}/taskqueue/queue.py",
+    f"{PACKAGE}/taskqueue/task.py",
+    f"{PACKAGE}/tasks/__init__.py",
+    "tests/__init__.py",
+    "tests/conftest.py",
+    "tests/test_health.py",
+    "tests/test_settings.py",
+}
+CELERY = {
+    f"{PACKAGE}/taskqueue/celery.py",
+    f"{PACKAGE}/taskqueue/local.py",
+    f"{PACKAGE}/worker.py",
+}
+EMAIL = {f"{PACKAGE}/api/emails.py", f"{PACKAGE}/tasks/email.py", "tests/test_emails.py"}
+LOG = {f"{PACKAGE}/api/items.py", f"{PACKAGE}/tasks/log.py", "tests/test_items.py"}
+ANY_TASK = {f"{PACKAGE}/api/accepted.py", f"{PACKAGE}/tasks/files.py", "tests/waiting.py"}
+
+# Words that only belong to what was chosen. "emails" and "mail" also cover the authors' address.
+TRACES = {
+    "celery": r"celery|worker|broker|redis|rabbitmq|amqp",
+    "process": r"TASK_CONCURRENCY|TASK_BACKLOG|task_concurrency|task_backlog|ProcessBackend",
+    "email": r"smtp|send.email|emails|EMAIL_FROM|email.validator|mail server|\bmails?\b",
+    "log": r"log\.txt|write_log|/items|items\b|create_item",
+}
+
+
+def test_has_exactly_the_expected_files(variant: Variant, bake: Bake) -> None:
+    project = bake(**variant.answers)  # a fresh one: nothing ran in it yet
+    expected = ALWAYS | (CELERY if variant.celery else set())
+    expected |= (EMAIL if variant.email else set()) | (LOG if variant.log else set())
+    expected |= ANY_TASK if variant.email or variant.log else set()
+    assert project.files() == expected
+    folders = [path for path in project.path.rglob("*") if path.is_dir()]
+    assert not [folder for folder in folders if not any(folder.iterdir())]
+
+
+def test_has_no_jinja_and_no_stray_whitespace(project: Project) -> None:
+    for name in project.files():
+        text = project.read(name)
+        assert "cookiecutter" not in text, name
+        assert not re.search(r"\{[{%#]|[%#]\}", text), name
+        assert not re.search(r"[ \t]+$", text, re.MULTILINE), name
+        assert "\r" not in text, name
+        assert "\n\n\n\n" not in text, name
+        if text:
+            assert text.endswith("\n"), name
+            assert not text.startswith("\n"), name
+            assert not text.endswith("\n\n"), name
+
+
+def test_its_data_files_parse(project: Project) -> None:
+    for name in project.files():
+        match name.rpartition(".")[2]:
+            case "toml":
+                tomllib.loads(project.read(name))
+            case "yml" | "yaml":
+                yaml.safe_load(project.read(name))
+            case "json":
+                json.loads(project.read(name))
+
+
+def test_has_no_trace_of_what_was_not_chosen(project: Project, variant: Variant) -> None:
+    chosen = {
+        "celery": variant.celery,
+        "process": not variant.celery,
+        "email": variant.email,
+        "log": variant.log,
+    }
+    for part, pattern in TRACES.items():
+        if chosen[part]:
+            continue
+        for name in project.files() - {"LICENSE"}:
+            text = project.read(name)
+            found = re.search(pattern, text, re.IGNORECASE)
+            assert not found, f"{name}: {found and found.group()!r} belongs to {part}"
+            assert not re.search(pattern, name, re.IGNORECASE), name
+
+
+@pytest.mark.parametrize("number", range(len(VARIANTS) // 2))
+def test_endpoints_and_tasks_are_the_same_on_both_backends(number: int, bake: Bake) -> None:
+    answers = VARIANTS[number].answers
+    one = bake(**answers | {"task_backend": "BackgroundTasks"})
+    other = bake(**answers | {"task_backend": "Celery"})
+    shared = [name for name in one.files() if "/api/" in name or "/tasks/" in name]
+    assert len(shared) >= 5
+    assert shared == [name for name in one.files() if name in shared and name in other.files()]
+    for name in shared:
+        assert one.read(name) == other.read(name), name
+
+
+@pytest.mark.parametrize("ci", ["GitHub Actions", "GitLab CI", "None"])
+def test_has_the_ci_that_was_chosen(ci: str, bake: Bake) -> None:
+    project = bake(ci=ci)
+    assert (".github/workflows/ci.yml" in project.files()) == (ci == "GitHub Actions")
+    assert (".gitlab-ci.yml" in project.files()) == (ci == "GitLab CI")
+    assert (project.path / ".github").exists() == (ci == "GitHub Actions")
+
+
+@pytest.mark.parametrize("name", ["MIT", "BSD-3-Clause", "Apache-2.0", "None"])
+def test_has_the_licence_that_was_chosen(name: str, bake: Bake) -> None:
+    project = bake(open_source_license=name)
+    metadata = tomllib.loads(project.read("pyproject.toml"))["project"]
+    if name == "None":
+        assert "LICENSE" not in project.files()
+        assert "license" not in metadata
+        assert "icence" not in project.read("README.md")
+    else:
+        assert metadata["license"] == name
+        assert name.split("-")[0].removesuffix("2.0") in project.read("LICENSE")

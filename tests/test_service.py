@@ -1,0 +1,169 @@
+"""Each variant started for real and driven over HTTP through the whole contract."""
+
+import signal
+import socket
+from collections.abc import Iterator
+from email import message_from_bytes
+from email.message import Message
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiosmtpd.controller import Controller
+
+from harness.project import SLUG, Project
+from harness.service import Process, Service, free_port, running, until
+
+from .variants import Variant
+
+
+class Mailbox:
+    """Keeps the mails that arrive."""
+
+    def __init__(self) -> None:
+        self.mails: list[Message] = []
+
+    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
+        self.mails.append(message_from_bytes(envelope.content))
+        return "250 OK"
+
+
+@pytest.fixture
+def service(installed: Project, tmp_path: Path) -> Iterator[Service]:
+    with running(installed, tmp_path / "data") as service:
+        yield service
+
+
+def accept(service: Service, path: str, **query: str) -> dict[str, Any]:
+    """Send a request that is accepted; returns the answer."""
+    response = service.client.post(path, params=query)
+    assert response.status_code == 202, response.text
+    answer: dict[str, Any] = response.json()
+    assert response.headers["Location"] == f"/tasks/{answer['task_id']}"
+    return answer
+
+
+def succeed(service: Service, answer: dict[str, Any], name: str) -> None:
+    status = service.wait_for_task(answer["task_id"])
+    assert status.pop("enqueued_at") <= status.pop("finished_at")
+    assert status == {
+        "task_id": answer["task_id"],
+        "name": name,
+        "status": "succeeded",
+        "attempts": 1,
+        "error": None,
+    }
+
+
+def test_keeps_the_http_contract(service: Service, variant: Variant) -> None:
+    client = service.client
+    assert client.get("/health/live").status_code == 200
+    assert client.get("/tasks/0123456789abcdef").status_code == 404
+    names = client.get("/openapi.json").json()["paths"].keys()
+    assert ("/items/" in names, "/send-email/" in names) == (variant.log, variant.email)
+    if variant.log:
+        answer = accept(service, "/items/", name="Zoë & Co")
+        assert answer["message"] == "Item Zoë & Co created successfully!"
+        succeed(service, answer, "write_log")
+        assert (
+            service.data_dir / "log.txt"
+        ).read_bytes() == "Item Zoë & Co was created.\n".encode()
+        for bad in ("", "x" * 201, "a\nb", "a\u2028b"):
+            response = client.post("/items/", params={"name": bad})
+            assert response.status_code == 422
+            assert response.json()["detail"][0]["loc"] == ["query", "name"]
+    if variant.email:
+        answer = accept(service, "/send-email/", email="ada@example.com")
+        assert answer["message"] == "Email will be sent soon"
+        succeed(service, answer, "send_email")
+        assert (service.data_dir / "emails.log").read_bytes() == (
+            b"To: ada@example.com\nSubject: Welcome!\n\nThank you for signing up!\n\n"
+        )
+        for bad in ("", "ada", "ada@example.com\nBcc: eve@example.com"):
+            response = client.post("/send-email/", params={"email": bad})
+            assert response.status_code == 422
+            assert response.json()["detail"][0]["loc"] == ["query", "email"]
+
+
+def test_stops_cleanly_on_sigterm(service: Service, variant: Variant) -> None:
+    codes = service.stop()
+    # uvicorn raises the signal that stopped it once more, when all is closed.
+    assert codes[0] in (0, -signal.SIGTERM)
+    assert codes[1:] == ([0] if variant.celery else [])
+    assert "Traceback" not in service.api.output()
+    assert "Application shutdown complete." in service.api.output()
+
+
+def test_sends_mail_over_smtp(installed: Project, variant: Variant, tmp_path: Path) -> None:
+    if not variant.email:
+        pytest.skip("this variant has no email task")
+    mailbox = Mailbox()
+    smtp = Controller(mailbox, hostname="127.0.0.1", port=free_port())
+    smtp.start()
+    settings = {
+        "SMTP_HOST": "127.0.0.1",
+        "SMTP_PORT": str(smtp.port),
+        "SMTP_STARTTLS": "false",
+        "EMAIL_FROM": "service@example.com",
+    }
+    try:
+        with running(installed, tmp_path / "data", **settings) as service:
+            answer = accept(service, "/send-email/", email="ada@example.com")
+            succeed(service, answer, "send_email")
+    finally:
+        smtp.stop()
+    (mail,) = mailbox.mails
+    assert (mail["To"], mail["Subject"]) == ("ada@example.com", "Welcome!")
+    assert mail["Message-ID"] == f"<{answer['task_id']}@example.com>"
+    assert str(mail.get_payload()).strip() == "Thank you for signing up!"
+
+
+def test_an_api_key_guards_all_but_health(installed: Project, tmp_path: Path) -> None:
+    with running(installed, tmp_path / "data", API_KEY="open sesame") as service:
+        client = service.client
+        assert client.get("/tasks/x").status_code == 401
+        assert client.get("/tasks/x", headers={"X-API-Key": "open"}).status_code == 401
+        assert client.get("/tasks/x", headers={"X-API-Key": "open sesame"}).status_code == 404
+        schema = client.get("/openapi.json").json()
+        assert schema["components"]["securitySchemes"]["APIKeyHeader"]["name"] == "X-API-Key"
+        for path in schema["paths"]:
+            if path.endswith("/") and path != "/":
+                assert client.post(path).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("LOG_LEVEL", "loud"),
+        ("TASK_HISTORY", "soon"),
+        ("DATA_DIR", "/dev/null/data"),
+        ("ENVIRONMENT", "production"),
+    ],
+)
+def test_a_bad_setting_stops_the_start_with_one_line(
+    installed: Project, variant: Variant, tmp_path: Path, setting: str, value: str
+) -> None:
+    settings = {"DATA_DIR": str(tmp_path / "data"), setting: value}
+    commands = [[installed.bin("uvicorn"), f"{SLUG}.main:app", "--port", str(free_port())]]
+    if variant.celery:
+        commands.append([installed.bin("celery"), "-A", f"{SLUG}.worker", "worker"])
+    for number, command in enumerate(commands):
+        process = Process(command, installed.path, tmp_path / f"{number}.log", **settings)
+        until(lambda process=process: not process.alive(), 20, "it stops")  # type: ignore[misc]
+        assert process.stop() != 0
+        lines = [line for line in process.output().splitlines() if line.startswith("error: ")]
+        assert len(lines) == 1, process.output()
+        assert ("API_KEY" if setting == "ENVIRONMENT" else setting) in lines[0]
+        assert "Traceback" not in process.output()
+
+
+def test_a_taken_port_is_said(installed: Project, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        command = [installed.bin("uvicorn"), f"{SLUG}.main:app", "--port", port]
+        log = tmp_path / "log"
+        process = Process(command, installed.path, log, DATA_DIR=str(tmp_path / "data"))
+        until(lambda: not process.alive(), 20, "it stops")
+        assert process.stop() != 0
+        assert "address already in use" in process.output()
+        assert "Traceback" not in process.output()

@@ -1,0 +1,47 @@
+"""The HTTP service: ``uvicorn {{ cookiecutter.project_slug }}.main:app``."""
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import metadata
+
+from fastapi import FastAPI, Security
+
+from .api import {{ "emails, " if cookiecutter.include_email_task }}health, {{ "items, " if cookiecutter.include_log_task }}tasks
+from .api.security import require_api_key
+from .settings import get_settings
+from .taskqueue import open_backend
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Hold the task backend open while the service runs."""
+    async with open_backend(get_settings()) as backend:
+        app.state.backend = backend
+        yield
+
+
+def create_app() -> FastAPI:
+    """Build the service; stops the process with one line for each bad setting."""
+    settings = get_settings()
+    logging.basicConfig(level=settings.log_level, format="%(levelname)s %(name)s: %(message)s")
+    package = metadata("{{ cookiecutter.project_slug }}")
+    app = FastAPI(
+        title={{ cookiecutter.__project_name_python }},
+        summary=package["Summary"],
+        version=package["Version"],
+        lifespan=lifespan,
+    )
+    protected = [Security(require_api_key)] if settings.api_key else []
+{% if cookiecutter.include_log_task %}
+    app.include_router(items.router, dependencies=protected)
+{% endif %}
+{% if cookiecutter.include_email_task %}
+    app.include_router(emails.router, dependencies=protected)
+{% endif %}
+    app.include_router(tasks.router, dependencies=protected)
+    app.include_router(health.router)
+    return app
+
+
+app = create_app()

@@ -1,0 +1,89 @@
+"""Every setting, from the environment or ``.env``; ``.env.example`` explains them to operators."""
+
+import sys
+from functools import lru_cache
+from pathlib import Path
+from typing import {{ "Annotated, " if cookiecutter.include_email_task }}Literal
+
+from pydantic import {{ "Field, " if cookiecutter.include_email_task }}PositiveFloat, PositiveInt, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """The settings, with their units and defaults; raises ValidationError for a bad one."""
+
+    # extra="forbid": a misspelt name in .env is an error, not a setting that silently does nothing.
+    model_config = SettingsConfigDict(env_file=".env", extra="forbid", env_ignore_empty=True)
+
+    environment: Literal["development", "production"] = "development"
+    data_dir: Path = Path("data")
+    api_key: SecretStr | None = None
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    task_history: PositiveInt = 86_400  # seconds that a finished task's status is kept
+    shutdown_grace: PositiveFloat = 10.0  # seconds that running tasks get after SIGTERM
+{% if cookiecutter.__celery %}
+    celery_broker_url: str = ""  # empty: folders in DATA_DIR, in development only
+    celery_result_backend: str = ""  # empty: the broker if Redis, else a folder in DATA_DIR
+{% else %}
+    task_concurrency: PositiveInt = 4  # tasks that run at the same time
+    task_backlog: PositiveInt = 10_000  # unfinished tasks that are accepted before a 503
+{% endif %}
+{% if cookiecutter.include_email_task %}
+    smtp_host: str = ""  # empty: mails go to emails.log
+    smtp_port: Annotated[int, Field(ge=1, le=65_535)] = 587
+    smtp_username: str = ""
+    smtp_password: SecretStr = SecretStr("")
+    smtp_starttls: bool = True
+    smtp_timeout: PositiveFloat = 10.0  # seconds
+    email_from: str = ""
+{% endif %}
+
+    @model_validator(mode="after")
+    def _check_together(self) -> "Settings":
+        production = self.environment == "production"
+        if production and self.api_key is None:
+            raise ValueError("API_KEY must be set when ENVIRONMENT=production")
+{% if cookiecutter.__celery %}
+        if production and not self.celery_broker_url:
+            raise ValueError("CELERY_BROKER_URL must be set when ENVIRONMENT=production")
+        redis = self.celery_broker_url.startswith(("redis:", "rediss:"))
+        if production and not self.celery_result_backend and not redis:
+            raise ValueError(
+                "CELERY_RESULT_BACKEND must be set when ENVIRONMENT=production"
+                " and CELERY_BROKER_URL is not Redis"
+            )
+{% endif %}
+{% if cookiecutter.include_email_task %}
+        if self.smtp_host and "@" not in self.email_from:
+            raise ValueError("EMAIL_FROM must be an address when SMTP_HOST is set")
+{% endif %}
+        return self
+
+    @model_validator(mode="after")
+    def _make_data_dir(self) -> "Settings":
+        self.data_dir = self.data_dir.absolute()
+        probe = self.data_dir / ".writable"
+        try:
+            self.data_dir.mkdir(parents=True, exist_ok=True)
+            probe.touch()
+            probe.unlink(missing_ok=True)
+        except OSError as error:
+            raise ValueError(
+                f"DATA_DIR: cannot write to {str(self.data_dir)!r}: {error.strerror}"
+            ) from error
+        return self
+
+
+@lru_cache
+def get_settings() -> Settings:
+    """Return the settings; where one is bad, exit with a line for each."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        for problem in error.errors(include_url=False, include_input=False):
+            name = "_".join(str(part) for part in problem["loc"]).upper()
+            text = problem["msg"].removeprefix("Value error, ")
+            if problem["type"] == "extra_forbidden":
+                text = "there is no such setting (see .env.example)"
+            print(f"error: {name}: {text}" if name else f"error: {text}", file=sys.stderr)
+        raise SystemExit(1) from None

@@ -1,0 +1,16 @@
+"""Background tasks: how they are written, enqueued, stored and run."""
+
+from .backend import open_backend
+from .queue import TaskBackend, TaskQueue, unavailable
+from .task import TaskStatus, Unavailable, current_task_id, task
+
+__all__ = [
+    "TaskBackend",
+    "TaskQueue",
+    "TaskStatus",
+    "Unavailable",
+    "current_task_id",
+    "open_backend",
+    "task",
+    "unavailable",
+]

@@ -1,0 +1,159 @@
+"""How a task is written, stored and reported; the same for every backend."""
+
+import asyncio
+import inspect
+import json
+import random
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Generic, Literal, ParamSpec, Protocol
+
+from pydantic import BaseModel
+
+P = ParamSpec("P")
+
+REGISTRY: dict[str, "Task[...]"] = {}
+
+_running: ContextVar[str] = ContextVar("running_task_id")
+
+
+class Unavailable(Exception):
+    """A task could not be stored, or its status not be read; its text says why."""
+
+
+class TaskStatus(BaseModel):
+    """What is known of one task; times are in UTC."""
+
+    task_id: str
+    name: str
+    status: Literal["queued", "running", "retrying", "succeeded", "failed"]
+    attempts: int = 0
+    error: str | None = None
+    enqueued_at: datetime
+    finished_at: datetime | None = None
+
+
+class Task(Generic[P]):
+    """A function that runs after the response; called directly, it is that function."""
+
+    def __init__(
+        self,
+        function: Callable[P, Any],
+        *,
+        retry_on: tuple[type[Exception], ...],
+        max_attempts: int,
+        backoff: float,
+        max_backoff: float,
+    ) -> None:
+        self.function = function
+        self.name = function.__name__
+        self.retry_on = retry_on
+        self.max_attempts = max_attempts
+        self.backoff = backoff
+        self.max_backoff = max_backoff
+        self._signature = inspect.signature(function)
+        if self.name in REGISTRY:
+            raise ValueError(f"two tasks are called {self.name!r}")
+        REGISTRY[self.name] = self
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+        return self.function(*args, **kwargs)
+
+    def bind(self, *args: P.args, **kwargs: P.kwargs) -> dict[str, Any]:
+        """Return the arguments by name; raises TypeError where they do not fit."""
+        bound = self._signature.bind(*args, **kwargs)
+        return bound.arguments
+
+    def run(self, task_id: str, arguments: dict[str, Any]) -> None:
+        """Call the function, on an event loop of its own where it is ``async``."""
+        function: Callable[..., Any] = self.function
+        token = _running.set(task_id)
+        try:
+            if inspect.iscoroutinefunction(function):
+                asyncio.run(function(**arguments))
+            else:
+                function(**arguments)
+        finally:
+            _running.reset(token)
+
+    def retry_delay(self, attempts: int, error: BaseException | None = None) -> float | None:
+        """Return the seconds to wait after the last of ``attempts``, or None to give up.
+
+        Exponential, at most ``max_backoff``, and drawn from its upper half, so that tasks which
+        failed together do not come back together. No ``error`` means that the process died.
+        """
+        transient = error is None or isinstance(error, self.retry_on)
+        if not transient or attempts >= self.max_attempts:
+            return None
+        longest = min(self.max_backoff, self.backoff * 2.0 ** (attempts - 1))
+        return longest * random.uniform(0.5, 1.0)  # noqa: S311, it guards no secret
+
+
+def task(
+    *,
+    retry_on: tuple[type[Exception], ...] = (),
+    max_attempts: int = 5,
+    backoff: float = 1.0,
+    max_backoff: float = 300.0,
+) -> Callable[[Callable[P, Any]], Task[P]]:
+    """Make a function a task, known by the function's name.
+
+    ``retry_on`` are the errors that may heal by themselves: the task is tried again up to
+    ``max_attempts`` times in all, ``backoff`` seconds after the first failure and twice as long
+    after each further one, up to ``max_backoff``. Any other error fails the task at once.
+    A task whose process died is tried again too, so it must bear being run twice.
+    """
+
+    def decorate(function: Callable[P, Any]) -> Task[P]:
+        return Task(
+            function,
+            retry_on=retry_on,
+            max_attempts=max_attempts,
+            backoff=backoff,
+            max_backoff=max_backoff,
+        )
+
+    return decorate
+
+
+def current_task_id() -> str:
+    """Return the id of the task that is running, the same on every attempt.
+
+    Outside a task (a test that calls the function directly) it is a new one.
+    """
+    return _running.get(None) or uuid.uuid4().hex
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of a task, ready to be stored."""
+
+    name: str
+    arguments: str  # JSON, so that what can't be stored fails in the endpoint
+    task_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    enqueued_at: float = field(default_factory=time.time)  # seconds since the epoch
+
+    @classmethod
+    def of(cls, task: Task[P], *args: P.args, **kwargs: P.kwargs) -> "Call":
+        """Raises TypeError for arguments that do not fit the task or are not JSON."""
+        return cls(task.name, json.dumps(task.bind(*args, **kwargs), allow_nan=False))
+
+
+class Backend(Protocol):
+    """What stores and runs tasks."""
+
+    async def store(self, calls: Sequence[Call]) -> None:
+        """Store all of them or, raising Unavailable, none; takes 2 s at most."""
+
+    def start(self, calls: Sequence[Call]) -> None:
+        """Let stored calls run; called once their response is sent."""
+
+    async def status(self, task_id: str) -> TaskStatus | None:
+        """Return None for an id that is not known; raises Unavailable."""
+
+    async def check(self) -> None:
+        """Raise Unavailable while a task could not be stored."""
