@@ -44,6 +44,11 @@ CELERY = {
     f"{PACKAGE}/taskqueue/local.py",
     f"{PACKAGE}/worker.py",
 }
+PROCESS = {
+    f"{PACKAGE}/taskqueue/journal.py",
+    f"{PACKAGE}/taskqueue/slots.py",
+    "tests/test_backend.py",
+}
 EMAIL = {f"{PACKAGE}/api/emails.py", f"{PACKAGE}/tasks/email.py", "tests/test_emails.py"}
 LOG = {f"{PACKAGE}/api/items.py", f"{PACKAGE}/tasks/log.py", "tests/test_items.py"}
 ANY_TASK = {f"{PACKAGE}/api/accepted.py", f"{PACKAGE}/tasks/files.py", "tests/waiting.py"}
@@ -51,7 +56,7 @@ ANY_TASK = {f"{PACKAGE}/api/accepted.py", f"{PACKAGE}/tasks/files.py", "tests/wa
 # Words that only belong to what was chosen. "emails" and "mail" also cover the authors' address.
 TRACES = {
     "celery": r"celery|worker|broker|redis|rabbitmq|amqp",
-    "process": r"TASK_CONCURRENCY|TASK_BACKLOG|task_concurrency|task_backlog|ProcessBackend",
+    "process": r"TASK_CONCURRENCY|TASK_BACKLOG|task_concurrency|task_backlog|journal|filelock|sqlite",
     "email": r"smtp|send.email|emails|EMAIL_FROM|email.validator|mail server|\bmails?\b",
     "log": r"log\.txt|write_log|/items|items\b|create_item",
 }
@@ -59,7 +64,7 @@ TRACES = {
 
 def test_has_exactly_the_expected_files(variant: Variant, bake: Bake) -> None:
     project = bake(**variant.answers)  # a fresh one: nothing ran in it yet
-    expected = ALWAYS | (CELERY if variant.celery else set())
+    expected = ALWAYS | (CELERY if variant.celery else PROCESS)
     expected |= (EMAIL if variant.email else set()) | (LOG if variant.log else set())
     expected |= ANY_TASK if variant.email or variant.log else set()
     assert project.files() == expected

@@ -16,13 +16,12 @@ from .taskqueue import open_backend
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Hold the task backend open while the service runs."""
-    async with open_backend(get_settings()) as backend:
-        app.state.backend = backend
+    async with app.state.backend:
         yield
 
 
 def create_app() -> FastAPI:
-    """Build the service; stops the process with one line for each bad setting."""
+    """Build the service; exits with a line for what keeps it from its work."""
     settings = get_settings()
     logging.basicConfig(level=settings.log_level, format="%(levelname)s %(name)s: %(message)s")
     package = metadata("{{ cookiecutter.project_slug }}")
@@ -32,6 +31,7 @@ def create_app() -> FastAPI:
         version=package["Version"],
         lifespan=lifespan,
     )
+    app.state.backend = open_backend(settings)
     protected = [Security(require_api_key)] if settings.api_key else []
 {% if cookiecutter.include_log_task %}
     app.include_router(items.router, dependencies=protected)

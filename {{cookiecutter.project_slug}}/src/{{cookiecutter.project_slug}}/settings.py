@@ -27,6 +27,8 @@ class Settings(BaseSettings):
 {% else %}
     task_concurrency: PositiveInt = 4  # tasks that run at the same time
     task_backlog: PositiveInt = 10_000  # unfinished tasks that are accepted before a 503
+    # FULL: not even a power cut loses an accepted task, at the price of an fsync for each batch.
+    journal_synchronous: Literal["NORMAL", "FULL"] = "NORMAL"
 {% endif %}
 {% if cookiecutter.include_email_task %}
     smtp_host: str = ""  # empty: mails go to emails.log

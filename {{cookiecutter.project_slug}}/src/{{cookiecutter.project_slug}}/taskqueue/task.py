@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Generic, Literal, ParamSpec, Protocol
+from typing import Any, Generic, Literal, ParamSpec, Protocol, Self
 
 from pydantic import BaseModel
 
@@ -23,6 +23,12 @@ _running: ContextVar[str] = ContextVar("running_task_id")
 
 class Unavailable(Exception):
     """A task could not be stored, or its status not be read; its text says why."""
+
+
+def describe(error: BaseException) -> str:
+    """Return an error in at most 1,000 characters that every store can take."""
+    text = f"{type(error).__name__}: {error}"
+    return text.encode(errors="replace").decode()[:1000]
 
 
 class TaskStatus(BaseModel):
@@ -149,7 +155,7 @@ class Backend(Protocol):
     async def store(self, calls: Sequence[Call]) -> None:
         """Store all of them or, raising Unavailable, none; takes 2 s at most."""
 
-    def start(self, calls: Sequence[Call]) -> None:
+    async def start(self, calls: Sequence[Call]) -> None:
         """Let stored calls run; called once their response is sent."""
 
     async def status(self, task_id: str) -> TaskStatus | None:
@@ -157,3 +163,9 @@ class Backend(Protocol):
 
     async def check(self) -> None:
         """Raise Unavailable while a task could not be stored."""
+
+    async def __aenter__(self) -> Self:
+        """Begin work."""
+
+    async def __aexit__(self, *_: object) -> None:
+        """Stop in order, within ``SHUTDOWN_GRACE`` seconds."""
