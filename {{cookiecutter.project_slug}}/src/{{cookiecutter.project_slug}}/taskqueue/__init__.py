@@ -2,7 +2,8 @@
 
 from .backend import open_backend
 from .queue import TaskBackend, TaskQueue, unavailable
-from .task import TaskStatus, Unavailable, current_task_id, task
+from .runner import current_task_id
+from .task import TaskStatus, Unavailable, task
 
 __all__ = [
     "TaskBackend",

@@ -1,13 +1,11 @@
 """How a task is written, stored and reported; the same for every backend."""
 
-import asyncio
 import inspect
 import json
 import random
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Generic, Literal, ParamSpec, Protocol, Self
@@ -18,17 +16,9 @@ P = ParamSpec("P")
 
 REGISTRY: dict[str, "Task[...]"] = {}
 
-_running: ContextVar[str] = ContextVar("running_task_id")
-
 
 class Unavailable(Exception):
     """A task could not be stored, or its status not be read; its text says why."""
-
-
-def describe(error: BaseException) -> str:
-    """Return an error in at most 1,000 characters that every store can take."""
-    text = f"{type(error).__name__}: {error}"
-    return text.encode(errors="replace").decode()[:1000]
 
 
 class TaskStatus(BaseModel):
@@ -43,58 +33,39 @@ class TaskStatus(BaseModel):
     finished_at: datetime | None = None
 
 
+@dataclass(frozen=True)
 class Task(Generic[P]):
     """A function that runs after the response; called directly, it is that function."""
 
-    def __init__(
-        self,
-        function: Callable[P, Any],
-        *,
-        retry_on: tuple[type[Exception], ...],
-        max_attempts: int,
-        backoff: float,
-        max_backoff: float,
-    ) -> None:
-        self.function = function
-        self.name = function.__name__
-        self.retry_on = retry_on
-        self.max_attempts = max_attempts
-        self.backoff = backoff
-        self.max_backoff = max_backoff
-        self._signature = inspect.signature(function)
+    function: Callable[P, Any]
+    retry_on: tuple[type[Exception], ...]
+    max_attempts: int
+    backoff: float  # seconds
+    max_backoff: float  # seconds
+
+    def __post_init__(self) -> None:
         if self.name in REGISTRY:
             raise ValueError(f"two tasks are called {self.name!r}")
         REGISTRY[self.name] = self
+
+    @property
+    def name(self) -> str:
+        """Return the name by which it is stored."""
+        return self.function.__name__
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
         return self.function(*args, **kwargs)
 
     def bind(self, *args: P.args, **kwargs: P.kwargs) -> dict[str, Any]:
         """Return the arguments by name; raises TypeError where they do not fit."""
-        bound = self._signature.bind(*args, **kwargs)
-        return bound.arguments
+        return inspect.signature(self.function).bind(*args, **kwargs).arguments
 
-    def run(self, task_id: str, arguments: dict[str, Any]) -> None:
-        """Call the function, on an event loop of its own where it is ``async``."""
-        function: Callable[..., Any] = self.function
-        token = _running.set(task_id)
-        try:
-            if inspect.iscoroutinefunction(function):
-                asyncio.run(function(**arguments))
-            else:
-                function(**arguments)
-        finally:
-            _running.reset(token)
-
-    def retry_delay(self, attempts: int, error: BaseException | None = None) -> float | None:
-        """Return the seconds to wait after the last of ``attempts``, or None to give up.
+    def retry_delay(self, attempts: int) -> float:
+        """Return the seconds to wait after so many failed attempts.
 
         Exponential, at most ``max_backoff``, and drawn from its upper half, so that tasks which
-        failed together do not come back together. No ``error`` means that the process died.
+        failed together do not come back together.
         """
-        transient = error is None or isinstance(error, self.retry_on)
-        if not transient or attempts >= self.max_attempts:
-            return None
         longest = min(self.max_backoff, self.backoff * 2.0 ** (attempts - 1))
         return longest * random.uniform(0.5, 1.0)  # noqa: S311, it guards no secret
 
@@ -115,23 +86,9 @@ def task(
     """
 
     def decorate(function: Callable[P, Any]) -> Task[P]:
-        return Task(
-            function,
-            retry_on=retry_on,
-            max_attempts=max_attempts,
-            backoff=backoff,
-            max_backoff=max_backoff,
-        )
+        return Task(function, retry_on, max_attempts, backoff, max_backoff)
 
     return decorate
-
-
-def current_task_id() -> str:
-    """Return the id of the task that is running, the same on every attempt.
-
-    Outside a task (a test that calls the function directly) it is a new one.
-    """
-    return _running.get(None) or uuid.uuid4().hex
 
 
 @dataclass(frozen=True, slots=True)
