@@ -1,6 +1,7 @@
 """A rendered service at work: uvicorn and, on Celery, a worker; started, watched, stopped."""
 
 import contextlib
+import os
 import signal
 import socket
 import subprocess
@@ -41,7 +42,12 @@ class Process:
         self.log = log
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                command, cwd=cwd, env=environment(**settings), stdout=output, stderr=output
+                command,
+                cwd=cwd,
+                env=environment(**settings),
+                stdout=output,
+                stderr=output,
+                start_new_session=True,  # a group of its own, for kill()
             )
         self.pid = self._process.pid
 
@@ -53,6 +59,12 @@ class Process:
         """Return what it has printed."""
         return self.log.read_text("utf-8", errors="replace")
 
+    def kill(self) -> None:
+        """End it and its children at once, as a crash of the machine does."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self._process.wait()
+
     def stop(self, sig: signal.Signals = signal.SIGTERM, seconds: float = 20) -> int:
         """Send the signal and return the exit code; kills it after ``seconds``."""
         if self.alive():
@@ -60,21 +72,20 @@ class Process:
         try:
             return self._process.wait(seconds)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            self.kill()
             raise
 
 
 class Service:
     """A running project, and a client that talks to it."""
 
-    def __init__(self, project: Project, data_dir: Path, **settings: str) -> None:
+    def __init__(self, project: Project, data_dir: Path, *options: str, **settings: str) -> None:
         self.data_dir = data_dir
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._settings = {"DATA_DIR": str(data_dir), **settings}
         self._project = project
-        self.api = self._start("uvicorn", f"{SLUG}.main:app", "--port", str(self.port))
+        self.api = self._start("uvicorn", f"{SLUG}.main:app", "--port", str(self.port), *options)
         self.worker: Process | None = None
         if (project.path / "src" / SLUG / "worker.py").exists():
             self.worker = self.start_worker()
@@ -113,6 +124,13 @@ class Service:
 
         return until(ended, seconds, f"task {task_id} has ended")
 
+    def kill(self) -> None:
+        """Kill the API, its children and the worker."""
+        self.client.close()
+        for process in (self.api, self.worker):
+            if process:
+                process.kill()
+
     def stop(self) -> list[int]:
         """Send SIGTERM; returns the exit codes of the API and of the worker."""
         self.client.close()
@@ -120,9 +138,9 @@ class Service:
 
 
 @contextlib.contextmanager
-def running(project: Project, data_dir: Path, **settings: str) -> Iterator[Service]:
-    """Run the project on a free port until the block ends."""
-    service = Service(project, data_dir, **settings)
+def running(project: Project, data_dir: Path, *options: str, **settings: str) -> Iterator[Service]:
+    """Run the project on a free port, uvicorn with the ``options``, until the block ends."""
+    service = Service(project, data_dir, *options, **settings)
     try:
         service.wait_until_ready()
         yield service

@@ -3,29 +3,16 @@
 import signal
 import socket
 from collections.abc import Iterator
-from email import message_from_bytes
-from email.message import Message
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiosmtpd.controller import Controller
 
+from harness.mail import mail_server
 from harness.project import SLUG, Project
 from harness.service import Process, Service, free_port, running, until
 
 from .variants import Variant
-
-
-class Mailbox:
-    """Keeps the mails that arrive."""
-
-    def __init__(self) -> None:
-        self.mails: list[Message] = []
-
-    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
-        self.mails.append(message_from_bytes(envelope.content))
-        return "250 OK"
 
 
 @pytest.fixture
@@ -97,21 +84,12 @@ def test_stops_cleanly_on_sigterm(service: Service, variant: Variant) -> None:
 def test_sends_mail_over_smtp(installed: Project, variant: Variant, tmp_path: Path) -> None:
     if not variant.email:
         pytest.skip("this variant has no email task")
-    mailbox = Mailbox()
-    smtp = Controller(mailbox, hostname="127.0.0.1", port=free_port())
-    smtp.start()
-    settings = {
-        "SMTP_HOST": "127.0.0.1",
-        "SMTP_PORT": str(smtp.port),
-        "SMTP_STARTTLS": "false",
-        "EMAIL_FROM": "service@example.com",
-    }
-    try:
-        with running(installed, tmp_path / "data", **settings) as service:
-            answer = accept(service, "/send-email/", email="ada@example.com")
-            succeed(service, answer, "send_email")
-    finally:
-        smtp.stop()
+    with (
+        mail_server() as mailbox,
+        running(installed, tmp_path / "data", **mailbox.settings) as service,
+    ):
+        answer = accept(service, "/send-email/", email="ada@example.com")
+        succeed(service, answer, "send_email")
     (mail,) = mailbox.mails
     assert (mail["To"], mail["Subject"]) == ("ada@example.com", "Welcome!")
     assert mail["Message-ID"] == f"<{answer['task_id']}@example.com>"

@@ -1,0 +1,376 @@
+"""BackgroundTasks hurt on purpose: nothing that was accepted is lost, and nothing else suffers."""
+
+import os
+import random
+import resource
+import sqlite3
+import statistics
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from harness.mail import mail_server
+from harness.probes import add_probes
+from harness.project import Project
+from harness.service import Process, Service, running, until
+
+from .conftest import Bake
+
+CLIENTS = 8
+
+
+@pytest.fixture(scope="session")
+def project(bake: Bake) -> Project:
+    """Return a project on BackgroundTasks with a task that does what a test asks for."""
+    project = bake(task_backend="BackgroundTasks")
+    add_probes(project)
+    project.sync()
+    return project
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+def processes(number: int) -> list[str]:
+    """Return the options for uvicorn to run so many processes."""
+    return ["--workers", str(number)]
+
+
+def probe(service: Service, *what: str) -> list[str]:
+    """Enqueue probes in one request; returns their ids."""
+    response = service.client.post("/probes/", params={"what": what})
+    assert response.status_code == 202, response.text
+    ids: list[str] = response.json()
+    return ids
+
+
+def lines(data_dir: Path) -> Counter[str]:
+    """Count what the probes wrote: 'ID begins' and 'ID ends'."""
+    path = data_dir / "probe.log"
+    return Counter(path.read_text().splitlines() if path.exists() else [])
+
+
+def stored(data_dir: Path) -> int:
+    """Return how many tasks the journal holds."""
+    with closing(sqlite3.connect(data_dir / "tasks" / "journal.db")) as connection:
+        count: int = connection.execute("SELECT count(*) FROM tasks").fetchone()[0]
+        return count
+
+
+def refused(service: Service) -> None:
+    """See that a task is refused as promised: a 503 with Retry-After, within 2 s."""
+    begin = time.monotonic()
+    response = service.client.post("/probes/", params={"what": "sleep 0"})
+    assert response.status_code == 503, response.text
+    assert int(response.headers["Retry-After"]) > 0
+    assert time.monotonic() - begin < 2
+    assert service.client.get("/health/ready").status_code == 503
+    assert service.client.get("/health/live").status_code == 200
+
+
+class Clients:
+    """Clients that ask for mails until they are stopped; ``accepted`` has the ids of the 202s."""
+
+    def __init__(self, url: str) -> None:
+        self.accepted: list[str] = []
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._ask, args=(url,)) for _ in range(CLIENTS)]
+        for thread in self._threads:
+            thread.start()
+
+    def _ask(self, url: str) -> None:
+        with httpx2.Client(base_url=url, timeout=5) as client:
+            while not self._stop.is_set():
+                try:
+                    response = client.post("/send-email/", params={"email": "ada@example.com"})
+                except httpx2.TransportError:
+                    return  # it was killed
+                if response.status_code == 202:
+                    self.accepted.append(response.json()["task_id"])
+                self._stop.wait(0.01)
+
+    def stop(self) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_fifty_kills_lose_no_accepted_mail(project: Project, data_dir: Path, workers: int) -> None:
+    rounds, concurrency = 25, 4
+    accepted: list[str] = []
+    with mail_server(delay=0.02) as mailbox:
+        settings = mailbox.settings | {"TASK_CONCURRENCY": str(concurrency)}
+        for _ in range(rounds):
+            service = Service(project, data_dir, *processes(workers), **settings)
+            try:
+                service.wait_until_ready()
+                clients = Clients(service.url)
+                time.sleep(random.uniform(0.05, 0.4))  # noqa: S311
+            finally:
+                service.kill()
+            clients.stop()
+            accepted += clients.accepted
+        with running(project, data_dir, *processes(workers), **settings):
+            until(lambda: set(accepted) <= set(mailbox.ids()), 60, "every accepted mail has come")
+        arrived = Counter(mailbox.ids())
+    duplicates = arrived.total() - len(arrived)
+    print(f"{workers} workers: {len(accepted)} accepted, 0 lost, {duplicates} came twice")
+    assert len(accepted) > rounds
+    assert duplicates <= rounds * workers * concurrency  # what was in flight at the kills
+
+
+def test_a_live_process_takes_over_from_a_dead_one(project: Project, data_dir: Path) -> None:
+    settings = {"TASK_CONCURRENCY": "2"}
+    with running(project, data_dir, **settings) as heir:
+        dead = Service(project, data_dir, **settings)
+        try:
+            dead.wait_until_ready()
+            ids = [probe(dead, "sleep 0.5")[0] for _ in range(8)]
+        finally:
+            dead.kill()
+        killed = time.monotonic()
+        for task_id in ids:
+            assert heir.wait_for_task(task_id)["status"] == "succeeded"
+        assert "taking over" in heir.api.output()
+        # 8 tasks of 0.5 s, two at a time, and a look each second; the rest is for a busy machine.
+        assert time.monotonic() - killed < 15
+
+
+def test_a_disk_that_is_full_is_a_503_until_there_is_room(project: Project, data_dir: Path) -> None:
+    with running(project, data_dir) as service:
+        (before,) = probe(service, "sleep 0")
+        service.wait_for_task(before)
+        with limited_files(service.api.pid):
+            refused(service)
+            assert service.client.get(f"/tasks/{before}").status_code == 200
+        until(lambda: service.client.get("/health/ready").status_code == 200, 10, "it is ready")
+        (after,) = probe(service, "sleep 0")
+        assert service.wait_for_task(after)["status"] == "succeeded"
+        assert stored(data_dir) == 2
+    assert lines(data_dir).total() == 4
+
+
+@contextmanager
+def limited_files(pid: int) -> Iterator[None]:
+    """Let no file of a process grow: what a full disk is, as far as it can see."""
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+    yield
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+
+@pytest.mark.parametrize("folder", [".", "tasks"])
+def test_a_read_only_folder_is_a_clear_line_at_the_start(
+    project: Project, data_dir: Path, folder: str
+) -> None:
+    with running(project, data_dir) as service:
+        probe(service, "sleep 0")
+    with read_only(data_dir / folder):
+        service = Service(project, data_dir)
+        until(lambda: not service.api.alive(), 20, "it stops")
+    assert service.stop() != [0]
+    (line,) = [text for text in service.api.output().splitlines() if text.startswith("error: ")]
+    assert "DATA_DIR" in line
+    assert str(data_dir) in line
+    assert "Traceback" not in service.api.output()
+
+
+@contextmanager
+def read_only(path: Path) -> Iterator[None]:
+    """Make a folder read-only; root heeds no mode, but a mount."""
+    if os.geteuid():
+        path.chmod(0o555)
+        yield
+        path.chmod(0o755)
+        return
+    subprocess.run(["mount", "--bind", str(path), str(path)], check=True)  # noqa: S607
+    try:
+        subprocess.run(["mount", "-o", "remount,ro,bind", str(path)], check=True)  # noqa: S607
+        yield
+    finally:
+        subprocess.run(["umount", str(path)], check=True)  # noqa: S607
+
+
+def test_a_locked_journal_is_a_503_until_it_is_free(project: Project, data_dir: Path) -> None:
+    with running(project, data_dir) as service:
+        with closing(sqlite3.connect(data_dir / "tasks" / "journal.db")) as other:
+            other.execute("BEGIN IMMEDIATE")
+            refused(service)
+        (task_id,) = probe(service, "sleep 0")
+        assert service.wait_for_task(task_id)["status"] == "succeeded"
+        assert stored(data_dir) == 1
+
+
+def test_a_corrupt_journal_is_set_aside(project: Project, data_dir: Path) -> None:
+    with running(project, data_dir) as service:
+        probe(service, "sleep 0")
+    path = data_dir / "tasks" / "journal.db"
+    spoiled = path.read_bytes()[:50] + b"spoiled" * 1000
+    path.write_bytes(spoiled)
+    with running(project, data_dir) as service:
+        (task_id,) = probe(service, "sleep 0")
+        assert service.wait_for_task(task_id)["status"] == "succeeded"
+        assert service.api.output().count("set aside") == 1
+    (aside,) = path.parent.glob("journal.db.corrupt-*[0-9]")
+    assert aside.read_bytes() == spoiled
+
+
+def test_a_full_backlog_is_a_503_until_there_is_room(project: Project, data_dir: Path) -> None:
+    settings = {"TASK_BACKLOG": "5", "TASK_CONCURRENCY": "1"}
+    with running(project, data_dir, **settings) as service:
+        ids = [probe(service, "sleep 0.4")[0] for _ in range(5)]
+        refused(service)
+        assert stored(data_dir) == 5
+        for task_id in ids:
+            service.wait_for_task(task_id)
+        probe(service, "sleep 0")
+
+
+def test_tasks_end_as_they_are_declared_to(project: Project, data_dir: Path) -> None:
+    with running(project, data_dir) as service:
+        url = f"{service.url}/probes/"  # not the client's connection: an error closes it
+        response = httpx2.post(url, params={"what": ["sleep 0", "raise"]})
+        assert response.status_code == 500
+        refuse, after, heal, never = probe(service, "refuse", "sleep 0", "heal", "never")
+        ends = {task_id: service.wait_for_task(task_id) for task_id in (refuse, after, heal, never)}
+        log = service.api.output()
+    assert [(end["status"], end["attempts"], end["error"]) for end in ends.values()] == [
+        ("failed", 1, "ValueError: no"),
+        ("succeeded", 1, None),
+        ("succeeded", 3, None),
+        ("failed", 3, "OSError: never"),
+    ]
+    # The endpoint that raised, the two tasks that failed: one traceback each.
+    assert log.count("Traceback (most recent call last)") == 3
+    assert stored(data_dir) == 4
+
+
+def test_a_task_that_kills_its_process_is_given_up(project: Project, data_dir: Path) -> None:
+    service = Service(project, data_dir)
+    service.wait_until_ready()
+    (poison,) = probe(service, "die")
+    (bystander,) = probe_quietly(service, "sleep 0") or [""]
+    deaths = 1
+    until(lambda: not service.api.alive(), 10, "it dies")
+    while True:
+        service = Service(project, data_dir)
+        try:
+            service.wait_until_ready()
+            end = service.wait_for_task(poison, seconds=5)
+            break
+        except (AssertionError, httpx2.TransportError, TimeoutError):
+            until(lambda service=service: not service.api.alive(), 10, "it dies")  # type: ignore[misc]
+            deaths += 1
+            assert deaths < 10
+        finally:
+            if not service.api.alive():
+                service.kill()
+    assert (end["status"], end["attempts"], deaths) == ("failed", 3, 3)
+    assert "its process died" in end["error"]
+    if bystander:
+        assert service.wait_for_task(bystander)["status"] == "succeeded"
+    service.stop()
+
+
+def probe_quietly(service: Service, what: str) -> list[str] | None:
+    """Enqueue a probe, if the service still lives."""
+    try:
+        return probe(service, what)
+    except httpx2.TransportError:
+        return None
+
+
+def test_slow_mails_leave_other_endpoints_alone(project: Project, data_dir: Path) -> None:
+    def latencies() -> list[float]:
+        times = []
+        for _ in range(200):
+            begin = time.perf_counter()
+            assert service.client.get("/health/live").status_code == 200
+            times.append(time.perf_counter() - begin)
+        return times
+
+    with (
+        mail_server(delay=30) as mailbox,
+        running(project, data_dir, **mailbox.settings, SHUTDOWN_GRACE="0.1") as service,
+    ):
+        latencies()  # warm
+        idle = statistics.median(latencies())
+        for _ in range(100):
+            response = service.client.post("/send-email/", params={"email": "ada@example.com"})
+            assert response.status_code == 202
+        busy = statistics.median(latencies())
+        print(
+            f"median of an unrelated endpoint: {idle * 1e3:.2f} ms, beside mails {busy * 1e3:.2f}"
+        )
+        assert busy < 2 * idle
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_sigterm_finishes_or_keeps_and_repeats_nothing(
+    project: Project, data_dir: Path, workers: int
+) -> None:
+    settings = {"TASK_CONCURRENCY": "2", "SHUTDOWN_GRACE": "5"}
+    with running(project, data_dir, *processes(workers), **settings) as service:
+        ids = [probe(service, "sleep 0.7")[0] for _ in range(12)]
+    first = lines(data_dir)
+    assert 0 < len(first) < 2 * len(ids)
+    assert {task for task in first if task.endswith("begins")} == {
+        task.replace("ends", "begins") for task in first if task.endswith("ends")
+    }
+    with running(project, data_dir, *processes(workers), **settings) as service:
+        for task_id in ids:
+            assert service.wait_for_task(task_id)["attempts"] == 1
+    assert lines(data_dir) == Counter(f"{i} {what}" for i in ids for what in ("begins", "ends"))
+
+
+def test_a_task_that_outlasts_the_grace_is_run_again(project: Project, data_dir: Path) -> None:
+    with running(project, data_dir, SHUTDOWN_GRACE="0.2") as service:
+        (task_id,) = probe(service, "sleep 3")
+        until(lambda: lines(data_dir), 10, "it begins")
+        begin = time.monotonic()
+    assert time.monotonic() - begin < 3
+    with running(project, data_dir) as service:
+        end = service.wait_for_task(task_id)
+        assert (end["status"], end["attempts"]) == ("succeeded", 2)
+
+
+def test_a_reload_keeps_what_waits(project: Project, data_dir: Path) -> None:
+    with running(project, data_dir, "--reload", TASK_CONCURRENCY="1") as service:
+        ids = [probe(service, "sleep 0.3")[0] for _ in range(5)]
+        (project.path / "src" / "task_service" / "main.py").touch()
+        until(lambda: "Reloading" in service.api.output(), 20, "it reloads")
+        until(lambda: "taking over" in service.api.output(), 20, "it recovers")
+        for task_id in ids:
+            assert service.wait_for_task(task_id)["status"] == "succeeded"
+    assert lines(data_dir) == Counter(f"{i} {what}" for i in ids for what in ("begins", "ends"))
+
+
+def test_processes_that_log_at_once_tear_no_line(project: Project, data_dir: Path) -> None:
+    code = (
+        "import sys; from task_service.tasks.log import write_log\n"
+        "for n in range(50): write_log(sys.argv[1] * 50_000)"
+    )
+    data_dir.mkdir()
+    writers = [
+        Process(
+            [project.bin("python"), "-c", code, letter],
+            project.path,
+            data_dir.parent / f"{letter}.out",
+            DATA_DIR=str(data_dir),
+        )
+        for letter in "abcdefgh"
+    ]
+    for writer in writers:
+        until(lambda writer=writer: not writer.alive(), 60, "it has written")  # type: ignore[misc]
+        assert writer.stop() == 0, writer.output()
+    written = Counter((data_dir / "log.txt").read_text().splitlines())
+    assert written == Counter({letter * 50_000: 50 for letter in "abcdefgh"})
