@@ -8,7 +8,17 @@ import unicodedata
 
 # What the rendered project imports, or stands beside, under these names.
 TAKEN = {
-    *("aiosmtpd", "amqp", "annotated_types", "anyio", "billiard", "celery", "click", "dotenv"),
+    *(
+        "aiosmtpd",
+        "billiard",
+        "amqp",
+        "annotated_types",
+        "anyio",
+        "asgi_correlation_id",
+        "celery",
+        "click",
+        "dotenv",
+    ),
     *("email_validator", "fastapi", "filelock", "h11", "httptools", "httpx2", "jinja2", "kombu"),
     *("mypy", "packaging", "prometheus_client", "pydantic", "pydantic_core", "pydantic_settings"),
     *("pytest", "redis", "ruff", "src", "starlette", "structlog", "tests", "typing_extensions"),

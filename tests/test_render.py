@@ -47,6 +47,7 @@ CELERY = {
 }
 PROCESS = {
     f"{PACKAGE}/taskqueue/journal.py",
+    f"{PACKAGE}/taskqueue/schema.sql",
     f"{PACKAGE}/taskqueue/slots.py",
     "tests/test_backend.py",
 }

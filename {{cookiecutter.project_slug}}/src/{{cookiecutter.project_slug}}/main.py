@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import metadata
 
+from asgi_correlation_id import CorrelationIdMiddleware
 from fastapi import FastAPI, Security
 
 from .api import {{ "emails, " if cookiecutter.include_email_task }}health, {{ "items, " if cookiecutter.include_log_task }}tasks
@@ -31,6 +32,7 @@ def create_app() -> FastAPI:
         version=package["Version"],
         lifespan=lifespan,
     )
+    app.add_middleware(CorrelationIdMiddleware)  # X-Request-ID, which a request's tasks carry on
     app.state.backend = open_backend(settings)
     protected = [Security(require_api_key)] if settings.api_key else []
 {% if cookiecutter.include_log_task %}

@@ -8,6 +8,8 @@ import uuid
 from contextvars import ContextVar
 from typing import Literal, NamedTuple
 
+from asgi_correlation_id import correlation_id
+
 from .task import REGISTRY, Call
 
 logger = logging.getLogger(__name__)
@@ -34,6 +36,7 @@ class Outcome(NamedTuple):
 def attempt(call: Call, number: int) -> Outcome:
     """Run the task of a call, for the ``number``-th time; an ``async`` one on a loop of its own."""
     token = _task_id.set(call.task_id)
+    correlation_id.set(call.request_id)
     try:
         result = REGISTRY[call.name].function(**json.loads(call.arguments))
         if inspect.iscoroutine(result):

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Generic, Literal, ParamSpec, Protocol, Self
 
+from asgi_correlation_id import correlation_id
 from pydantic import BaseModel
 
 P = ParamSpec("P")
@@ -97,13 +98,15 @@ class Call:
 
     name: str
     arguments: str  # JSON, so that what can't be stored fails in the endpoint
+    request_id: str  # of the request that enqueued it
     task_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     enqueued_at: float = field(default_factory=time.time)  # seconds since the epoch
 
     @classmethod
     def of(cls, task: Task[P], *args: P.args, **kwargs: P.kwargs) -> "Call":
         """Raises TypeError for arguments that do not fit the task or are not JSON."""
-        return cls(task.name, json.dumps(task.bind(*args, **kwargs), allow_nan=False))
+        arguments = json.dumps(task.bind(*args, **kwargs), allow_nan=False)
+        return cls(task.name, arguments, correlation_id.get() or "")
 
 
 class Backend(Protocol):
