@@ -55,16 +55,23 @@ async def create_probes(
 
 def add_probes(project: Project) -> None:
     """Add the task and its endpoint, ``POST /probes/?what=...``."""
+    add_task(project, "probe", TASK.lstrip(), "probes", ENDPOINT.lstrip())
+
+
+def add_task(project: Project, task: str, code: str, router: str, endpoint: str) -> None:
+    """Add a task's module and that of its endpoint, as a project's README says."""
     package = project.path / "src" / SLUG
-    (package / "tasks" / "probe.py").write_text(TASK.lstrip(), "utf-8")
-    (package / "api" / "probes.py").write_text(ENDPOINT.lstrip(), "utf-8")
-    for name, old, new in [
-        ("tasks/__init__.py", "from . import ", "from . import probe as probe, "),
-        ("main.py", "from .api import ", "from .api import probes, "),
-        ("main.py", "    return app\n", "    app.include_router(probes.router)\n    return app\n"),
+    (package / "tasks" / f"{task}.py").write_text(code, "utf-8")
+    (package / "api" / f"{router}.py").write_text(endpoint, "utf-8")
+    tasks = package / "tasks" / "__init__.py"
+    tasks.write_text(f"{tasks.read_text('utf-8')}\nfrom . import {task} as {task}\n", "utf-8")
+    main = package / "main.py"
+    text = main.read_text("utf-8")
+    for old, new in [
+        ("from .api import ", f"from .api import {router} as {router}\nfrom .api import "),
+        ("    return app\n", f"    app.include_router({router}.router)\n    return app\n"),
     ]:
-        path = package / name
-        text = path.read_text("utf-8")
-        if old not in text:
-            raise AssertionError(f"{name} has no {old!r}")
-        path.write_text(text.replace(old, new, 1), "utf-8")
+        if text.count(old) != 1:
+            raise AssertionError(f"main.py has not one {old!r}")
+        text = text.replace(old, new)
+    main.write_text(text, "utf-8")
