@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Any, Generic, Literal, ParamSpec, Protocol, Self
 
 from asgi_correlation_id import correlation_id
@@ -59,7 +60,11 @@ class Task(Generic[P]):
 
     def bind(self, *args: P.args, **kwargs: P.kwargs) -> dict[str, Any]:
         """Return the arguments by name; raises TypeError where they do not fit."""
-        return inspect.signature(self.function).bind(*args, **kwargs).arguments
+        return self._signature.bind(*args, **kwargs).arguments
+
+    @cached_property
+    def _signature(self) -> inspect.Signature:
+        return inspect.signature(self.function)
 
     def retry_delay(self, attempts: int) -> float:
         """Return the seconds to wait after so many failed attempts.
