@@ -1,6 +1,7 @@
 """``make demo``: render a project, run it, do what the tutorial does with curl."""
 
 import argparse
+import json
 import sys
 import tempfile
 import time
@@ -36,7 +37,7 @@ def show(service: Service) -> None:
         task_ids.append(response.json()["task_id"])
     for task_id in task_ids:
         status = service.wait_for_task(task_id)
-        print(f"\n$ curl '{service.url}/tasks/{task_id}'\n{status}")
+        print(f"\n$ curl '{service.url}/tasks/{task_id}'\n{json.dumps(status)}")
         expect(status["status"], "succeeded")
     for name, expected in FILES.items():
         content = (service.data_dir / name).read_text("utf-8")
@@ -66,21 +67,24 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="fastapi-tasks-"))
     project = render(folder, options.backend)
     service = Service(project, folder / "data")
+    keep = False
     try:
         service.wait_until_ready()
+        print(f"Ready {time.monotonic() - start:.1f} s after the first word.")
         show(service)
+        keep = options.keep
     except (AssertionError, TimeoutError) as error:
-        service.stop()
         sys.exit(f"\nerror: {error}")
-    if options.keep:
+    finally:
+        if not keep:
+            service.stop()
+    if keep:
         pids = [process.pid for process in (service.api, service.worker) if process]
         print(f"\nIt runs on: {service.url}/docs, from {project.path}")
         print(f"Stop it with: kill {' '.join(map(str, pids))}")
         return
-    service.stop()
-    print(
-        f"\nAll as promised, in {time.monotonic() - start:.1f} s. The project is in {project.path}"
-    )
+    seconds = time.monotonic() - start
+    print(f"\nAll as promised, in {seconds:.1f} s. The project is in {project.path}")
 
 
 if __name__ == "__main__":
