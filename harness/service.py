@@ -65,7 +65,7 @@ class Process:
             os.killpg(self.pid, signal.SIGKILL)
         self._process.wait()
 
-    def stop(self, sig: signal.Signals = signal.SIGTERM, seconds: float = 20) -> int:
+    def stop(self, sig: signal.Signals = signal.SIGTERM, seconds: float = 60) -> int:
         """Send the signal and return the exit code; kills it after ``seconds``."""
         if self.alive():
             self._process.send_signal(sig)
@@ -98,7 +98,14 @@ class Service:
 
     def start_worker(self) -> Process:
         """Start a Celery worker."""
-        return self._start("celery", "-A", f"{SLUG}.worker", "worker", "-c2", "-lINFO")
+        return self._start("celery", "-A", f"{SLUG}.worker", "worker", "-c2")
+
+    def restart_worker(self) -> None:
+        """Start a worker in place of one that has ended, and wait until it takes tasks."""
+        assert self.worker  # noqa: S101, for the type checker
+        before = self.worker.output().count(" ready.")
+        worker = self.worker = self.start_worker()
+        until(lambda: worker.output().count(" ready.") > before, 60, "the worker is ready")
 
     def wait_until_ready(self) -> None:
         """Poll readiness; raises AssertionError with the log when the service dies instead."""
@@ -111,9 +118,9 @@ class Service:
             except httpx2.TransportError:
                 return False
 
-        until(ready, 20, "the service is ready")
+        until(ready, 60, "the service is ready")
         if worker := self.worker:
-            until(lambda: " ready." in worker.output(), 20, "the worker is ready")
+            until(lambda: " ready." in worker.output(), 60, "the worker is ready")
 
     def wait_for_task(self, task_id: str, seconds: float = 30) -> dict[str, Any]:
         """Return the status of a task that has ended."""

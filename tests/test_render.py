@@ -41,6 +41,7 @@ ALWAYS = {
     "tests/test_settings.py",
 }
 CELERY = {
+    "tests/test_backend.py",
     f"{PACKAGE}/taskqueue/celery.py",
     f"{PACKAGE}/taskqueue/local.py",
     f"{PACKAGE}/worker.py",

@@ -22,6 +22,7 @@ class Settings(BaseSettings):
     task_history: PositiveInt = 86_400  # seconds that a finished task's status is kept
     shutdown_grace: PositiveFloat = 10.0  # seconds that running tasks get after SIGTERM
 {% if cookiecutter.__celery %}
+    task_time_limit: PositiveFloat = 300.0  # seconds that a task may run, before it is ended
     celery_broker_url: str = ""  # empty: folders in DATA_DIR, in development only
     celery_result_backend: str = ""  # empty: the broker if Redis, else a folder in DATA_DIR
 {% else %}
@@ -48,12 +49,16 @@ class Settings(BaseSettings):
 {% if cookiecutter.__celery %}
         if production and not self.celery_broker_url:
             raise ValueError("CELERY_BROKER_URL must be set when ENVIRONMENT=production")
-        redis = self.celery_broker_url.startswith(("redis:", "rediss:"))
-        if production and not self.celery_result_backend and not redis:
+        if self.celery_broker_url.startswith("redis"):
+            self.celery_result_backend = self.celery_result_backend or self.celery_broker_url
+        if production and not self.celery_result_backend:
             raise ValueError(
                 "CELERY_RESULT_BACKEND must be set when ENVIRONMENT=production"
                 " and CELERY_BROKER_URL is not Redis"
             )
+        if self.celery_broker_url.startswith("amqp") and self.task_time_limit > 1_700:
+            # https://www.rabbitmq.com/docs/consumers#acknowledgement-timeout
+            raise ValueError("TASK_TIME_LIMIT must be at most 1700: RabbitMQ takes tasks back then")
 {% endif %}
 {% if cookiecutter.include_email_task %}
         if self.smtp_host and "@" not in self.email_from:

@@ -1,0 +1,201 @@
+"""Brokers of one's own, on free ports of 127.0.0.1, to be frozen, stopped, killed and started."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+
+from .service import free_port, until
+
+RABBITMQ = "/usr/lib/rabbitmq/bin"  # Debian's wrapper in /usr/sbin insists on a user of its own
+
+
+def missing_servers() -> list[str]:
+    """Return the programs that the tests of the brokers need and this machine lacks."""
+    return [
+        name
+        for name in ("redis-server", "rabbitmq-server", "epmd")
+        if not shutil.which(name, path=f"{os.environ['PATH']}:{RABBITMQ}")
+    ]
+
+
+class Server:
+    """A server in a process group of its own, with its data in a folder."""
+
+    greeting = b""
+    hello = b""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.log = folder / "server.log"
+        self._process: subprocess.Popen[bytes] | None = None
+        folder.mkdir(parents=True)
+
+    @property
+    def url(self) -> str:
+        """Return what ``CELERY_BROKER_URL`` takes."""
+        raise NotImplementedError
+
+    def command(self) -> list[str]:
+        """Return what starts it."""
+        raise NotImplementedError
+
+    def environment(self) -> dict[str, str]:
+        """Return what it is started with."""
+        return dict(os.environ)
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        with self.log.open("ab") as output:
+            self._process = subprocess.Popen(
+                self.command(),
+                cwd=self.folder,
+                env=self.environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        until(self._answers, 60, f"{type(self).__name__} answers (see {self.log})")
+
+    def _answers(self) -> bool:
+        assert self._process  # noqa: S101, for the type checker
+        if self._process.poll() is not None:
+            raise AssertionError(self.log.read_text("utf-8", "replace"))
+        with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1) as connection:
+            connection.settimeout(1)
+            connection.sendall(self.hello)
+            return connection.recv(100).startswith(self.greeting)
+        return False
+
+    def _signal(self, sig: signal.Signals) -> None:
+        assert self._process  # noqa: S101, for the type checker
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, sig)
+
+    def freeze(self) -> None:
+        """Let it hold its connections and answer nothing."""
+        self._signal(signal.SIGSTOP)
+
+    def release(self) -> None:
+        """Let a frozen server go on."""
+        self._signal(signal.SIGCONT)
+
+    def stop(self, sig: signal.Signals = signal.SIGTERM) -> None:
+        """Stop it in order, or with another signal, and wait for its end."""
+        if self._process:
+            self._signal(sig)
+            self._signal(signal.SIGCONT)
+            try:
+                self._process.wait(30)
+            except subprocess.TimeoutExpired:
+                self._signal(signal.SIGKILL)
+                self._process.wait()
+            self._process = None
+
+    def kill(self) -> None:
+        """End it without warning."""
+        self.stop(signal.SIGKILL)
+
+    def end(self) -> None:
+        """Stop it for good."""
+        self.kill()
+
+
+class Redis(Server):
+    """Redis, keeping its data over a restart as a queue should: appended to a file."""
+
+    hello, greeting = b"PING\r\n", b"+PONG"
+
+    @property
+    def url(self) -> str:
+        """Return what ``CELERY_BROKER_URL`` takes."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def command(self) -> list[str]:
+        """Return what starts it."""
+        options = ["--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder)]
+        return ["redis-server", *options, "--save", "", "--appendonly", "yes"]
+
+    def ask(self, *words: str) -> str:
+        """Send a command; returns the answer as it comes over the wire."""
+        with socket.create_connection(("127.0.0.1", self.port), 5) as connection:
+            connection.settimeout(5)
+            arguments = "".join(f"${len(word.encode())}\r\n{word}\r\n" for word in words)
+            connection.sendall(f"*{len(words)}\r\n{arguments}".encode())
+            return connection.recv(65_536).decode()
+
+
+class RabbitMQ(Server):
+    """RabbitMQ, with an Erlang port mapper of its own so that no daemon outlives it."""
+
+    hello, greeting = b"AMQP\x00\x00\x09\x01", b"\x01\x00\x00"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._mapper_port = free_port()
+        self._mapper: subprocess.Popen[bytes] | None = None
+        (folder / "rabbitmq.conf").write_text(
+            f"listeners.tcp.1 = 127.0.0.1:{self.port}\ndisk_free_limit.absolute = 1MB\n"
+            "vm_memory_high_watermark.relative = 0.9\n",
+            encoding="utf-8",
+        )
+
+    @property
+    def url(self) -> str:
+        """Return what ``CELERY_BROKER_URL`` takes."""
+        return f"amqp://guest:guest@127.0.0.1:{self.port}//"
+
+    def command(self) -> list[str]:
+        """Return what starts it."""
+        return [f"{RABBITMQ}/rabbitmq-server"]
+
+    def environment(self) -> dict[str, str]:
+        """Return what it is started with: a node name, ports and folders that are its own."""
+        return os.environ | {
+            "HOME": str(self.folder),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "ERL_EPMD_PORT": str(self._mapper_port),
+            "RABBITMQ_NODENAME": f"test{self.port}@localhost",
+            "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODE_PORT": str(self.port),
+            "RABBITMQ_DIST_PORT": str(free_port()),
+            "RABBITMQ_CONFIG_FILE": str(self.folder / "rabbitmq"),
+            "RABBITMQ_CONF_ENV_FILE": str(self.folder / "none.conf"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.folder / "plugins"),
+            "RABBITMQ_MNESIA_BASE": str(self.folder / "data"),
+            "RABBITMQ_LOG_BASE": str(self.folder / "log"),
+            "RABBITMQ_LOGS": "-",
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1 +sbwt none",  # spare the machine
+        }
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        if not self._mapper:
+            self._mapper = subprocess.Popen(
+                ["epmd", "-address", "127.0.0.1", "-port", str(self._mapper_port)],  # noqa: S607
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+        super().start()
+
+    def control(self, *arguments: str) -> None:
+        """Run ``rabbitmqctl``."""
+        subprocess.run(
+            [f"{RABBITMQ}/rabbitmqctl", *arguments],
+            env=self.environment(),
+            check=True,
+            stdout=subprocess.DEVNULL,
+            timeout=60,
+        )
+
+    def end(self) -> None:
+        """Stop it for good, and its port mapper."""
+        super().end()
+        if self._mapper:
+            self._mapper.kill()
+            self._mapper.wait()

@@ -1,0 +1,151 @@
+"""Celery on a real Redis and a real RabbitMQ: the contract, and what becomes of a task that fails.
+
+The servers here are started once and left in peace; test_celery_faults.py hurts its own.
+"""
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.probes import add_probes
+from harness.project import Project
+from harness.servers import RabbitMQ, Redis, Server, missing_servers
+from harness.service import Service, running, until
+
+from .conftest import Bake
+from .test_service import keep_the_http_contract
+from .variants import VARIANTS, Variant
+
+BROKERS = ["Redis", "RabbitMQ"]
+pytestmark = pytest.mark.xdist_group("celery-calm")
+
+
+def need_servers() -> None:
+    """Skip on a machine without them, but not where CI says that all must run."""
+    if missing := missing_servers():
+        message = f"not installed: {', '.join(missing)}"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+
+
+@pytest.fixture(scope="session")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Server]]:
+    need_servers()
+    folder = tmp_path_factory.mktemp("calm")
+    servers = {"Redis": Redis(folder / "redis"), "RabbitMQ": RabbitMQ(folder / "rabbitmq")}
+    try:
+        for server in servers.values():
+            server.start()
+        yield servers
+    finally:
+        for server in servers.values():
+            server.end()
+
+
+@pytest.fixture(params=BROKERS)
+def settings(request: pytest.FixtureRequest, calm: dict[str, Server]) -> dict[str, str]:
+    return {
+        "CELERY_BROKER_URL": calm[request.param].url,
+        "CELERY_RESULT_BACKEND": calm["Redis"].url,
+    }
+
+
+@pytest.fixture(scope="session")
+def probed(bake: Bake) -> Project:
+    """Return a Celery project with a task that does what it is told."""
+    project = bake(task_backend="Celery")
+    add_probes(project)
+    project.sync()
+    return project
+
+
+@pytest.fixture(
+    scope="session", params=[v for v in VARIANTS if v.celery], ids=lambda variant: variant.id
+)
+def celery_variant(request: pytest.FixtureRequest) -> Variant:
+    variant: Variant = request.param
+    return variant
+
+
+@pytest.fixture(scope="session")
+def celery_project(celery_variant: Variant, bake: Bake) -> Project:
+    project = bake(**celery_variant.answers)
+    project.sync()
+    return project
+
+
+def test_keeps_the_http_contract_on_a_real_broker(
+    celery_project: Project, celery_variant: Variant, settings: dict[str, str], tmp_path: Path
+) -> None:
+    with running(celery_project, tmp_path / "data", **settings) as service:
+        keep_the_http_contract(service, celery_variant)
+
+
+def add(service: Service, *what: str) -> list[str]:
+    """Enqueue tasks in one request; returns their ids."""
+    response = service.client.post("/probes/", params={"what": what})
+    assert response.status_code == 202, response.text
+    ids: list[str] = response.json()
+    return ids
+
+
+def those_that(service: Service, word: str) -> list[str]:
+    """Return the ids of the tasks in the order in which they began, or ended."""
+    path = service.data_dir / "probe.log"
+    lines = path.read_text("utf-8").splitlines() if path.exists() else []
+    return [line.split()[0] for line in lines if line.endswith(word)]
+
+
+def test_a_task_that_fails_says_so_and_leaves_the_others_alone(
+    probed: Project, settings: dict[str, str], tmp_path: Path
+) -> None:
+    with running(probed, tmp_path / "data", **settings) as service:
+        poison, permanent, transient = add(service, "die", "refuse", "heal")
+        others = add(service, *["sleep 0"] * 20)
+        status = service.wait_for_task(permanent)
+        assert (status["status"], status["attempts"]) == ("failed", 1)
+        assert status["error"] == "ValueError: no"
+        status = service.wait_for_task(transient)
+        assert (status["status"], status["attempts"]) == ("succeeded", 3)
+        status = service.wait_for_task(poison, 90)
+        assert (status["status"], status["attempts"]) == ("failed", 3)
+        assert "died" in status["error"]
+        assert {service.wait_for_task(task_id)["status"] for task_id in others} == {"succeeded"}
+        assert service.worker
+        assert service.worker.output().count("\nValueError: no\n") == 1
+        begun = those_that(service, "begins")
+        assert [begun.count(task_id) for task_id in (poison, permanent, transient)] == [3, 1, 3]
+
+
+def test_sigterm_lets_tasks_end_and_gives_the_rest_back(
+    probed: Project, settings: dict[str, str], tmp_path: Path
+) -> None:
+    with running(probed, tmp_path / "data", **settings, SHUTDOWN_GRACE="3") as service:
+        assert service.worker
+        long, short, *rest = add(service, "sleep 25", "sleep 1.5", *["sleep 0"] * 5)
+        until(lambda: {long, short} <= set(those_that(service, "begins")), 20, "both are running")
+        start = time.monotonic()
+        assert service.worker.stop() == 0
+        assert time.monotonic() - start < 3 + 10
+        assert those_that(service, "ends") == [short]
+        service.restart_worker()
+        until(lambda: those_that(service, "begins").count(long) == 2, 10, "the long one runs again")
+        assert [service.wait_for_task(task_id)["attempts"] for task_id in [short, *rest]] == [1] * 6
+
+
+def test_a_long_task_keeps_its_worker_and_an_endless_one_is_ended(
+    probed: Project, calm: dict[str, Server], tmp_path: Path
+) -> None:
+    settings = {"CELERY_BROKER_URL": calm["Redis"].url, "SHUTDOWN_GRACE": "1"}
+    with running(probed, tmp_path / "data", **settings, TASK_TIME_LIMIT="28") as service:
+        # Redis gives away what no worker claims for 21 s.
+        long, endless = add(service, "sleep 26", "sleep 300")
+        status = service.wait_for_task(endless, 90)
+        assert (status["status"], status["attempts"]) == ("failed", 1)
+        assert "SoftTimeLimitExceeded" in status["error"]
+        assert service.wait_for_task(long)["status"] == "succeeded"
+        assert sorted(those_that(service, "begins")) == sorted([long, endless])

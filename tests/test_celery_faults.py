@@ -1,0 +1,213 @@
+"""Celery while its broker is frozen, stopped, killed or full, and while its workers are killed.
+
+Each test has servers of its own. ``benchmarks/faults.py`` does the same to a textbook service.
+"""
+
+import asyncio
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from harness.mail import mail_server
+from harness.project import Project
+from harness.servers import RabbitMQ, Redis, Server
+from harness.service import Service, running, until
+
+from .test_celery import BROKERS, add, need_servers, probed, those_that
+
+__all__ = ["probed"]
+
+WORK = "/probes/?what=sleep+0"
+BOUND = 2.0  # seconds to a 503, promised by the README
+on_each_broker = pytest.mark.parametrize(
+    "broker",
+    [pytest.param(name, marks=pytest.mark.xdist_group(f"celery-{name}")) for name in BROKERS],
+    indirect=True,
+)
+
+
+@pytest.fixture
+def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
+    need_servers()
+    server = (Redis if request.param == "Redis" else RabbitMQ)(tmp_path / "broker")
+    try:
+        server.start()
+        yield server
+    finally:
+        server.end()
+
+
+@pytest.fixture
+def results(broker: Server, tmp_path: Path) -> Iterator[Redis]:
+    """Return where records are kept: the broker if it is Redis, else a Redis beside it."""
+    if isinstance(broker, Redis):
+        yield broker
+        return
+    server = Redis(tmp_path / "results")
+    try:
+        server.start()
+        yield server
+    finally:
+        server.end()
+
+
+@pytest.fixture
+def service(probed: Project, broker: Server, results: Redis, tmp_path: Path) -> Iterator[Service]:
+    with running(probed, tmp_path / "data", **urls(broker, results)) as service:
+        yield service
+
+
+def urls(broker: Server, results: Redis) -> dict[str, str]:
+    return {"CELERY_BROKER_URL": broker.url, "CELERY_RESULT_BACKEND": results.url}
+
+
+def work(service: Service) -> tuple[int, float]:
+    """Enqueue one task; returns the answer's status and the seconds that it took."""
+    response = service.client.post(WORK)
+    return response.status_code, response.elapsed.total_seconds()
+
+
+def refuses(service: Service, path: str = WORK) -> None:
+    """Ask for one task: a 503 in time, and readiness says why."""
+    response = service.client.post(path)
+    assert response.status_code == 503, response.text
+    assert int(response.headers["Retry-After"]) > 0
+    assert response.elapsed.total_seconds() < BOUND
+    ready = service.client.get("/health/ready")
+    assert ready.status_code == 503
+    assert ready.elapsed.total_seconds() < BOUND
+    assert "broker" in ready.json()["detail"]
+
+
+async def crowd(
+    service: Service, clients: int, freeze: Callable[[], None]
+) -> tuple[list[httpx2.Response], list[float]]:
+    """Enqueue with many clients at once; returns the answers, and how long /health/live took."""
+    limits = httpx2.Limits(max_connections=None)
+    async with httpx2.AsyncClient(base_url=service.url, timeout=30, limits=limits) as client:
+        # Once before, so that opening the connections is not in the measure.
+        await asyncio.gather(*[client.get("/health/live") for _ in range(clients)])
+        freeze()
+        posts = [asyncio.create_task(client.post(WORK)) for _ in range(clients)]
+        waits = []
+        while not all(post.done() for post in posts):
+            waits.append((await client.get("/health/live")).elapsed.total_seconds())
+            await asyncio.sleep(0.05)
+        return [await post for post in posts], waits
+
+
+@on_each_broker
+def test_a_frozen_broker_delays_nobody_and_nothing_refused_is_run(
+    service: Service, broker: Server, results: Redis
+) -> None:
+    (before,) = add(service, "sleep 0")
+    service.wait_for_task(before)
+    answers, waits = asyncio.run(crowd(service, 50, broker.freeze))
+    frozen_at = time.monotonic()
+    assert {answer.status_code for answer in answers} == {503}
+    assert max(answer.elapsed.total_seconds() for answer in answers) < BOUND
+    assert max(waits) < 1
+    refuses(service)
+    status = service.client.get(f"/tasks/{before}")
+    assert status.elapsed.total_seconds() < BOUND
+    assert status.status_code == (503 if broker is results else 200)
+    until(lambda: time.monotonic() > frozen_at + 20, 30, "frozen for 20 s")
+    broker.release()
+    assert work(service)[0] == 202
+    (after,) = add(service, "sleep 0")
+    assert service.wait_for_task(after, 15)["status"] == "succeeded"
+    until(lambda: len(those_that(service, "ends")) == 3, 15, "all that was accepted has run")
+    time.sleep(3)  # what was refused would come now
+    assert len(those_that(service, "begins")) == 3
+
+
+@on_each_broker
+def test_a_full_broker_is_said_and_what_it_holds_is_run(
+    service: Service, broker: Server, results: Redis
+) -> None:
+    running_ids = add(service, "sleep 1", "sleep 1")
+    until(lambda: len(those_that(service, "begins")) == 2, 10, "both are running")
+    if isinstance(broker, RabbitMQ):
+        broker.control("set_disk_free_limit", "1000000000000000")
+    else:
+        results.ask("CONFIG", "SET", "maxmemory", "1")
+    refuses(service)
+    refuses(service)
+    if isinstance(broker, RabbitMQ):
+        broker.control("set_disk_free_limit", "1000000")
+    else:
+        time.sleep(3)  # the tasks end while their records can't be kept
+        results.ask("CONFIG", "SET", "maxmemory", "0")
+    assert work(service)[0] == 202
+    for task_id in running_ids:
+        assert service.wait_for_task(task_id, 30)["status"] == "succeeded"
+    until(lambda: len(those_that(service, "ends")) == 3, 15, "all that was accepted has run")
+    if not isinstance(broker, RabbitMQ):
+        return
+    results.freeze()  # the broker is well, but no status can be kept
+    refuses(service)
+    status = service.client.get(f"/tasks/{running_ids[0]}")
+    assert (status.status_code, status.elapsed.total_seconds() < BOUND) == (503, True)
+    results.release()
+    assert work(service)[0] == 202
+    time.sleep(2)
+    assert len(those_that(service, "begins")) == 4
+
+
+@on_each_broker
+def test_a_broker_that_restarts_loses_nothing(service: Service, broker: Server) -> None:
+    assert service.worker
+    alive = f"find {service.data_dir}/celery@$(hostname).alive -mmin -1 | grep -q ."
+    for end in (broker.stop, broker.kill):
+        ids = add(service, *["sleep 0.5"] * 12)
+        until(lambda ids=ids: set(ids) & set(those_that(service, "ends")), 10, "work has begun")  # type: ignore[misc]
+        assert subprocess.run(alive, shell=True, check=False).returncode == 0  # noqa: S602
+        end()
+        if end == broker.stop:
+            refuses(service)
+            until(
+                lambda: subprocess.run(alive, shell=True, check=False).returncode != 0,  # noqa: S602
+                5,
+                "the worker's probe says that its broker is gone",
+            )
+        broker.start()
+        assert work(service)[0] == 202
+        (after,) = add(service, "sleep 0")
+        assert service.wait_for_task(after, 15 + 12 * 0.5)["status"] == "succeeded"
+        for task_id in ids:
+            assert service.wait_for_task(task_id, 60)["status"] == "succeeded"
+
+
+@on_each_broker
+def test_no_mail_is_lost_when_workers_are_killed(
+    probed: Project, broker: Server, results: Redis, tmp_path: Path
+) -> None:
+    with (
+        mail_server(delay=0.1) as box,
+        running(probed, tmp_path / "data", **urls(broker, results), **box.settings) as service,
+    ):
+        ids = [
+            service.client.post("/send-email/", params={"email": f"a{n}@example.com"}).json()[
+                "task_id"
+            ]
+            for n in range(120)
+        ]
+        for share in (20, 50, 80):
+            until(lambda share=share: len(box.mails) >= share, 60, f"{share} mails")  # type: ignore[misc]
+            assert service.worker
+            service.worker.kill()
+            service.restart_worker()
+        assert service.worker
+        until(lambda: len(box.mails) >= 100, 60, "100 mails")
+        path = Path(f"/proc/{service.worker.pid}/task/{service.worker.pid}/children")
+        os.kill(int(path.read_text().split()[0]), signal.SIGKILL)
+        for task_id in ids:  # within 60 s on Redis, with the defaults
+            assert service.wait_for_task(task_id, 60)["status"] == "succeeded"
+    assert set(box.ids()) == set(ids)
+    assert len(box.mails) <= 120 + 4 * 2  # a kill repeats what was running, no more
