@@ -63,13 +63,11 @@ def add_task(project: Project, task: str, code: str, router: str, endpoint: str)
     package = project.path / "src" / SLUG
     (package / "tasks" / f"{task}.py").write_text(code, "utf-8")
     (package / "api" / f"{router}.py").write_text(endpoint, "utf-8")
-    tasks = package / "tasks" / "__init__.py"
-    tasks.write_text(f"{tasks.read_text('utf-8')}\nfrom . import {task} as {task}\n", "utf-8")
     main = package / "main.py"
     text = main.read_text("utf-8")
     for old, new in [
-        ("from .api import ", f"from .api import {router} as {router}\nfrom .api import "),
-        ("    return app\n", f"    app.include_router({router}.router)\n    return app\n"),
+        ("from .settings ", f"from .api.{router} import router as {router}\nfrom .settings "),
+        ("    return app\n", f"    app.include_router({router})\n    return app\n"),
     ]:
         if text.count(old) != 1:
             raise AssertionError(f"main.py has not one {old!r}")

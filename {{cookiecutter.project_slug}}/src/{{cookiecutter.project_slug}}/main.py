@@ -8,8 +8,15 @@ from importlib.metadata import metadata
 from asgi_correlation_id import CorrelationIdMiddleware
 from fastapi import FastAPI, Security
 
-from .api import {{ "emails, " if cookiecutter.include_email_task }}health, {{ "items, " if cookiecutter.include_log_task }}tasks
+{% if cookiecutter.include_email_task %}
+from .api.emails import router as emails
+{% endif %}
+from .api.health import router as health
+{% if cookiecutter.include_log_task %}
+from .api.items import router as items
+{% endif %}
 from .api.security import require_api_key
+from .api.tasks import router as tasks
 from .settings import get_settings
 from .taskqueue import open_backend
 
@@ -36,13 +43,13 @@ def create_app() -> FastAPI:
     app.state.backend = open_backend(settings)
     protected = [Security(require_api_key)] if settings.api_key else []
 {% if cookiecutter.include_log_task %}
-    app.include_router(items.router, dependencies=protected)
+    app.include_router(items, dependencies=protected)
 {% endif %}
 {% if cookiecutter.include_email_task %}
-    app.include_router(emails.router, dependencies=protected)
+    app.include_router(emails, dependencies=protected)
 {% endif %}
-    app.include_router(tasks.router, dependencies=protected)
-    app.include_router(health.router)
+    app.include_router(tasks, dependencies=protected)
+    app.include_router(health)
     return app
 
 

@@ -1,7 +1,7 @@
-"""The background tasks; a module imported here is known wherever tasks run."""
-{% if cookiecutter.__any_task %}
+"""The background tasks: every module here is imported, so that its tasks are known."""
 
-from . import {{ "email" if cookiecutter.include_email_task }}{{ ", " if cookiecutter.include_email_task and cookiecutter.include_log_task }}{{ "log" if cookiecutter.include_log_task }}
+from importlib import import_module
+from pkgutil import iter_modules
 
-__all__ = [{{ '"email"' if cookiecutter.include_email_task }}{{ ", " if cookiecutter.include_email_task and cookiecutter.include_log_task }}{{ '"log"' if cookiecutter.include_log_task }}]
-{% endif %}
+for _module in iter_modules(__path__, f"{__name__}."):
+    import_module(_module.name)
