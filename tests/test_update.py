@@ -1,0 +1,251 @@
+"""A project follows the template: other answers, later versions, and its owner's edits stay."""
+
+import itertools
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cruft
+import pytest
+
+from harness.project import SLUG, TEMPLATE, Project
+from harness.repository import commit, git, snapshot
+
+from .variants import OPTIONS, VARIANTS
+
+Answers = dict[str, object]
+Fresh = Callable[[Answers, Path], Project]
+
+# What an owner adds, by the rendered README: a task, its endpoint, its test.
+ADDED = {
+    f"src/{SLUG}/tasks/export.py": """\
+from ..settings import get_settings
+from ..taskqueue import task
+
+
+@task(retry_on=(OSError,))
+def export(report: str) -> None:
+    (get_settings().data_dir / "export.txt").write_text(report)
+""",
+    f"src/{SLUG}/api/uploads.py": """\
+from fastapi import APIRouter
+
+from ..taskqueue import TaskQueue
+from ..tasks.export import export
+
+router = APIRouter()
+
+
+@router.post("/exports/", status_code=202)
+async def create_export(report: str, background_tasks: TaskQueue) -> dict[str, str]:
+    return {"task_id": background_tasks.add_task(export, report)}
+""",
+    "tests/test_uploads.py": """\
+import time
+from pathlib import Path
+
+from starlette.testclient import TestClient
+
+
+def test_a_report_is_exported(client: TestClient, data_dir: Path) -> None:
+    task_id = client.post("/exports/", params={"report": "sales"}).json()["task_id"]
+    deadline = time.monotonic() + 30
+    while client.get(f"/tasks/{task_id}").json()["status"] != "succeeded":
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert (data_dir / "export.txt").read_text() == "sales"
+""",
+}
+# What an owner changes: endpoints, what joins the new one to the service, and, as `uv add` does,
+# the dependencies.
+CHANGED = [
+    (f"src/{SLUG}/api/health.py", 'tags=["health"]', 'tags=["operations"]'),
+    (f"src/{SLUG}/api/items.py", "max_length=200", "max_length=100"),
+    (f"src/{SLUG}/api/emails.py", 'tags=["emails"]', 'tags=["welcome"]'),
+    (
+        f"src/{SLUG}/main.py",
+        " as tasks\n",
+        " as tasks\nfrom .api.uploads import router as uploads\n",
+    ),
+    (f"src/{SLUG}/main.py", "(health)\n", "(health)\n    app.include_router(uploads)\n"),
+    ("pyproject.toml", "]\n\n[dependency-groups]", '    "tenacity>=9",\n]\n\n[dependency-groups]'),
+    ("pyproject.toml", "]\n\n[build-system]", '    "hypothesis>=6",\n]\n\n[build-system]'),
+]
+
+
+def changes() -> Iterator[tuple[Answers, str, object]]:
+    """Yield every variant with every option and another value of it; each pair of values once."""
+    texts = {
+        "project_name": "Another Service",
+        "project_short_description": "Does it too.",
+        "full_name": "Somebody Else",
+        "email": "else@example.com",
+    }
+    assert texts.keys() | {"project_slug"} == {k for k, v in OPTIONS.items() if isinstance(v, str)}
+    bases = itertools.cycle(variant.answers for variant in VARIANTS)
+    for name, default in OPTIONS.items():
+        match default:
+            case _ if name in VARIANTS[0].answers:
+                values = default if isinstance(default, list) else [True, False]
+                for variant in VARIANTS:
+                    answers = variant.answers
+                    later = values[values.index(answers[name]) + 1 :]
+                    yield from ((answers, name, value) for value in later)
+            case list():
+                for one, other in itertools.combinations(default, 2):
+                    yield {**next(bases), name: one}, name, other
+            case str() if name in texts:
+                yield next(bases), name, texts[name]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quiet_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep a developer's own configuration of git and of cookiecutter out, and theirs untouched."""
+    home = tmp_path_factory.mktemp("home")
+    (home / ".gitconfig").write_text("[user]\n\tname = Ada\n\temail = ada@example.com\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(home))
+        patch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+        yield
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory, quiet_home: None) -> Path:
+    """Return a repository of the template as it stands; tests that change one make their own."""
+    return snapshot(tmp_path_factory.mktemp("template") / "repository")
+
+
+@pytest.fixture(scope="module")
+def fresh(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Fresh:
+    """Return a function that copies a project, made by `cruft create`, into a folder."""
+    made: dict[str, Path] = {}
+
+    def fresh(answers: Answers, folder: Path) -> Project:
+        key = json.dumps(answers, sort_keys=True)
+        if key not in made:
+            made[key] = create(template, tmp_path_factory.mktemp("fresh"), answers).path
+        return Project(shutil.copytree(made[key], folder))
+
+    return fresh
+
+
+def create(template: Path, folder: Path, answers: Answers, checkout: str | None = None) -> Project:
+    """Make a project as `cruft create` does."""
+    context = {"project_slug": SLUG} | answers
+    return Project(cruft.create(str(template), folder, extra_context=context, checkout=checkout))
+
+
+def begin(project: Project) -> None:
+    """Put a project under git, as it came."""
+    git(project.path, "init", "--quiet")
+    commit(project.path, "As the template made it")
+
+
+def edit(project: Project, shared: set[str]) -> None:
+    """Do an owner's work in a project; in those files of it that are ``shared``."""
+    for name, text in ADDED.items():
+        (project.path / name).write_text(text, "utf-8")
+    for name, old, new in CHANGED:
+        if name in shared:
+            text = project.read(name)
+            assert text.count(old) == 1, f"{name}: {old!r}"
+            (project.path / name).write_text(text.replace(old, new), "utf-8")
+
+
+def content(project: Project) -> dict[str, object]:
+    """Return every file's content; cruft's own parsed: the order of its keys is no matter."""
+    files: dict[str, object] = {name: project.read(name) for name in project.files()}
+    return files | {".cruft.json": json.loads(project.read(".cruft.json"))}
+
+
+@pytest.mark.parametrize(
+    ("answers", "name", "value"),
+    [
+        pytest.param(*change, id=f"{number}-{change[1]}-{change[2]}")
+        for number, change in enumerate(changes())
+    ],
+)
+def test_other_answers_give_the_fresh_bake_with_the_owners_edits_and_back(
+    answers: Answers, name: str, value: object, fresh: Fresh, tmp_path: Path
+) -> None:
+    one = fresh(answers, tmp_path / "one")
+    other = fresh(answers | {name: value}, tmp_path / "other")
+    assert content(one) != content(other)
+    shared = one.files() & other.files()
+    project = fresh(answers, tmp_path / "project")
+    begin(project)
+    for each in (one, other, project):
+        edit(each, shared)
+    commit(project.path, "Mine")
+    for answer, expected in ((value, other), (answers.get(name, OPTIONS[name]), one)):
+        assert cruft.update(project.path, extra_context={name: answer})
+        assert content(project) == content(expected)
+        commit(project.path, "The template's")
+
+
+@pytest.mark.parametrize("backend", ["BackgroundTasks", "Celery"])
+def test_uv_add_appends(backend: str, fresh: Fresh, tmp_path: Path) -> None:
+    by_hand, by_uv = (fresh({"task_backend": backend}, tmp_path / name) for name in ("one", "two"))
+    edit(by_hand, by_hand.files())
+    by_uv.run("uv", "add", "--quiet", "--frozen", "tenacity>=9")
+    by_uv.run("uv", "add", "--quiet", "--frozen", "--dev", "hypothesis>=6")
+    assert by_uv.read("pyproject.toml") == by_hand.read("pyproject.toml")
+
+
+def test_a_change_that_meets_the_owners_is_marked_and_nothing_is_lost(
+    fresh: Fresh, tmp_path: Path
+) -> None:
+    project = fresh({}, tmp_path / "project")
+    begin(project)
+    metadata = project.path / "pyproject.toml"
+    metadata.write_text(
+        re.sub("(?m)^description = .*$", 'description = "Mine"', metadata.read_text())
+    )
+    commit(project.path, "Mine")
+    cruft.update(project.path, extra_context={"project_short_description": "Theirs"})
+    lines = metadata.read_text().splitlines()
+    mine, theirs = lines.index('description = "Mine"'), lines.index('description = "Theirs"')
+    assert lines[mine - 1].startswith("<<<<<<<")
+    assert lines[theirs + 1].startswith(">>>>>>>")
+    assert git(project.path, "diff", "--name-only", "--diff-filter=U") == "pyproject.toml"
+    assert "Theirs" in project.read("README.md")
+    assert not list(project.path.rglob("*.rej"))
+
+
+def released() -> list[str]:
+    """Return the tags of this repository that name a release."""
+    if not (TEMPLATE / ".git").exists():
+        return []
+    return re.findall(r"(?m)^[0-9.]+$", git(TEMPLATE, "tag", "--list"))
+
+
+@pytest.mark.parametrize("tag", released() or ["none yet"])
+def test_a_project_of_a_released_version_becomes_one_of_the_present(
+    tag: str, tmp_path: Path
+) -> None:
+    template = snapshot(tmp_path / "template")
+    if not released():  # before the first release, the present is the past, and then changes
+        git(template, "tag", tag := "0.0.0")
+        change_template(template)
+    project = create(template, tmp_path / "then", {}, checkout=tag)
+    begin(project)
+    edit(project, project.files())
+    commit(project.path, "Mine")
+    assert cruft.update(project.path, checkout="main")
+    expected = create(template, tmp_path / "now", {}, checkout="main")
+    edit(expected, project.files())
+    assert content(project) == content(expected)
+
+
+def change_template(template: Path) -> str:
+    """Make a version of the template with a line changed, a file more and a file less; tag it."""
+    inner = template / "{{cookiecutter.project_slug}}"
+    settings = inner / ".env.example"
+    settings.write_text(settings.read_text().replace("# The folder of ", "# The place of "))
+    (inner / "SECURITY.md").write_text("Write to {{ cookiecutter.email }}.\n")
+    (inner / ".gitattributes").unlink()
+    commit(template, "A later version")
+    git(template, "tag", tag := "99.0.0")
+    return tag
