@@ -4,16 +4,19 @@ KEEP ?=
 RUN := .venv/bin/
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint
+.PHONY: help demo test test-matrix lint
 
 help: ## List the targets
-	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*##/\t/'
+	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
 
 demo: .venv/ready ## Render a project, run it, show what it does (BACKEND=Celery, KEEP=1)
 	@$(RUN)python -m harness.demo "$(BACKEND)" $(if $(KEEP),--keep)
 
 test: .venv/ready ## Prove every variant
 	$(RUN)pytest
+
+test-matrix: .venv/ready ## Test every variant on every Python, with the newest and the lowest dependencies
+	$(RUN)pytest -m "matrix or not matrix" tests/test_matrix.py
 
 lint: .venv/ready ## Check style, format and types of the template's own code
 	$(RUN)ruff check harness hooks tests

@@ -1,0 +1,89 @@
+"""Every variant's own tools, on each Python and with the newest and the lowest dependencies."""
+
+import functools
+import itertools
+import os
+import re
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import uv
+
+from harness.project import TEMPLATE, environment
+
+from .conftest import Bake
+from .variants import VARIANTS, Variant
+
+PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
+RESOLUTIONS = ["lowest-direct", "highest"]
+
+
+@functools.cache
+def interpreter(version: str) -> str:
+    """Return the path of an installed Python, uv's, pyenv's or on the PATH; or nothing."""
+    root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    places = [str(path) for path in root.glob(f"versions/{version}.*/bin")]
+    env = environment()
+    found = subprocess.run(
+        [
+            uv.find_uv_bin(),
+            "python",
+            "find",
+            version,
+            "--system",
+            "--no-project",
+            "--no-python-downloads",
+        ],
+        env=env | {"PATH": os.pathsep.join([*places, env["PATH"]])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        check=False,
+    )
+    return found.stdout.strip()
+
+
+def cells() -> Iterator[object]:
+    """Yield every cell; `make test-matrix` runs all, the ordinary suite a diagonal."""
+    ends = {("3.11", "lowest-direct"), ("3.13", "highest")}
+    full = {"BackgroundTasks-email_task-log_task", "Celery-email_task-log_task"}
+    assert full <= {variant.id for variant in VARIANTS}
+    for python, resolution, variant in itertools.product(PYTHONS, RESOLUTIONS, VARIANTS):
+        ordinary = (python, resolution) in ends and variant.id in full
+        yield pytest.param(
+            *(python, resolution, variant),
+            id=f"{python}-{resolution}-{variant.id}",
+            marks=[] if ordinary else [pytest.mark.matrix],
+        )
+
+
+@pytest.mark.parametrize(("python", "resolution", "variant"), list(cells()))
+def test_passes_its_own_checks(python: str, resolution: str, variant: Variant, bake: Bake) -> None:
+    if not (path := interpreter(python)):
+        pytest.skip(f"no Python {python} here: uv python install {python}")
+    project = bake(**variant.answers)
+    project.run("uv", "sync", "--quiet", "--python", path, "--resolution", resolution)
+    run = functools.partial(project.run, "uv", "run", "--no-sync")
+    assert run("python", "--version").startswith(f"Python {python}.")
+    assert " passed" in run("pytest", "-W", "error")
+    if resolution == "lowest-direct":  # the newest are test_quality's
+        run("ruff", "check")
+        run("ruff", "format", "--check")
+        run("mypy")
+
+
+def test_tools_have_one_version_in_the_template_and_in_what_it_renders(bake: Bake) -> None:
+    def tools(text: str) -> dict[str, str]:
+        """Return the version of each development dependency, by its name."""
+        requirements = tomllib.loads(text)["dependency-groups"]["dev"]
+        return {re.split(r"[<>=~!\[]", line)[0]: line for line in requirements}
+
+    ours = tools((TEMPLATE / "pyproject.toml").read_text("utf-8"))
+    for variant in VARIANTS:
+        theirs = tools(bake(**variant.answers).read("pyproject.toml"))
+        assert {"mypy", "pytest", "ruff"} <= theirs.keys()
+        for name in ours.keys() & theirs.keys():
+            assert theirs[name] == ours[name]
