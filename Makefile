@@ -4,7 +4,7 @@ KEEP ?=
 RUN := .venv/bin/
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-matrix lint
+.PHONY: help demo test test-matrix release lint
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
@@ -17,6 +17,9 @@ test: .venv/ready ## Prove every variant
 
 test-matrix: .venv/ready ## Test every variant on every Python, with the newest and the lowest dependencies
 	$(RUN)pytest -m "matrix or not matrix" tests/test_matrix.py
+
+release: .venv/ready ## Check everything, then tag the version of pyproject.toml
+	@$(RUN)python -m harness.release
 
 lint: .venv/ready ## Check style, format and types of the template's own code
 	$(RUN)ruff check harness hooks tests

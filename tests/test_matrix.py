@@ -27,16 +27,9 @@ def interpreter(version: str) -> str:
     root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
     places = [str(path) for path in root.glob(f"versions/{version}.*/bin")]
     env = environment()
+    command = [uv.find_uv_bin(), "python", "find", version, "--system", "--no-project"]
     found = subprocess.run(
-        [
-            uv.find_uv_bin(),
-            "python",
-            "find",
-            version,
-            "--system",
-            "--no-project",
-            "--no-python-downloads",
-        ],
+        [*command, "--no-python-downloads"],
         env=env | {"PATH": os.pathsep.join([*places, env["PATH"]])},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -1,0 +1,185 @@
+"""`make release` checks before it tags, and what keeps the template in shape is in shape."""
+
+import os
+import re
+import subprocess
+import sys
+from datetime import date
+from pathlib import Path
+
+import pytest
+import yaml
+
+from harness.project import TEMPLATE
+from harness.release import number, sections
+from harness.repository import commit, git, snapshot
+
+from .conftest import Bake
+
+# Stands in for the tools: `make release` runs this very suite, which can't run itself.
+TOOL = """\
+#!/bin/sh
+echo "$(basename "$0") $* with tags: $(git tag --list 9.9.9)" >> ../ran
+test "$(basename "$0")" != "$BROKEN"
+"""
+
+
+@pytest.fixture(autouse=True)
+def identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep a developer's own configuration of git out."""
+    (tmp_path / ".gitconfig").write_text("[user]\n\tname = Ada\n\temail = ada@example.com\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+
+
+def write_version(template: Path, version: str) -> None:
+    metadata = template / "pyproject.toml"
+    text = metadata.read_text("utf-8")
+    metadata.write_text(re.sub('(?m)^version = ".*"$', f'version = "{version}"', text), "utf-8")
+
+
+def write_changelog(template: Path, day: str, unreleased: str = "") -> None:
+    (template / "CHANGELOG.md").write_text(
+        f"# Changelog\n\n## [Unreleased]\n{unreleased}\n## [9.9.9] - {day}\n\n### Added\n\n- All.\n"
+    )
+
+
+@pytest.fixture
+def template(tmp_path: Path) -> Path:
+    """Return a clone that is ready to be released as 9.9.9, with tools that stand in."""
+    template = snapshot(tmp_path / "template")
+    write_version(template, "9.9.9")
+    write_changelog(template, date.today().isoformat())  # noqa: DTZ011, as the maintainer's
+    commit(template, "Ready")
+    (template / ".venv").mkdir()
+    (template / ".venv" / "ready").touch()
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("mypy", "pytest", "ruff"):
+        (tools / name).write_text(TOOL)
+        (tools / name).chmod(0o755)
+    (tools / "python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    (tools / "python").chmod(0o755)
+    return template
+
+
+def release(template: Path, broken: str = "") -> tuple[int, str]:
+    """Run `make release`; returns its exit code and what it says."""
+    result = subprocess.run(
+        ["make", "release", f"RUN={template.parent}/tools/"],  # noqa: S607
+        cwd=template,
+        env=os.environ | {"BROKEN": broken},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    return result.returncode, result.stdout
+
+
+def test_a_release_is_tagged_when_all_is_checked(template: Path) -> None:
+    code, said = release(template)
+    assert code == 0, said
+    assert "git push origin main 9.9.9" in said
+    assert git(template, "rev-parse", "9.9.9^{commit}") == git(template, "rev-parse", "HEAD")
+    assert "- All." in git(template, "tag", "--list", "--format=%(contents)", "9.9.9")
+    ran = (template.parent / "ran").read_text().splitlines()
+    assert [line for line in ran if "with tags: 9.9.9" in line] == []
+    for tool in ("ruff check", "ruff format --check", "mypy", "pytest", "pytest -m matrix or"):
+        assert [line for line in ran if line.startswith(tool)], tool
+
+
+@pytest.mark.parametrize("tool", ["ruff", "mypy", "pytest"])
+def test_a_failing_check_keeps_it_from_being_tagged(tool: str, template: Path) -> None:
+    code, said = release(template, broken=tool)
+    assert code != 0
+    assert "nothing was tagged" in said
+    assert "9.9.9" not in git(template, "tag", "--list")
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("unclean", "not clean"),
+        ("not a version", "not like 1.2.3"),
+        ("tagged", "not above the last tag, 9.9.9"),
+        ("older", "not above the last tag, 10.0.0"),
+        ("unreleased notes", "move what is under [Unreleased]"),
+        ("no notes", "nothing is said of [9.9.8]"),
+        ("another day", "CHANGELOG.md: write [9.9.9] - "),
+    ],
+)
+def test_a_fault_is_named_and_nothing_is_tagged(fault: str, message: str, template: Path) -> None:
+    today = date.today().isoformat()  # noqa: DTZ011
+    match fault:
+        case "unclean":
+            (template / "new").touch()
+        case "not a version":
+            write_version(template, "9.9.9rc1")
+        case "tagged":
+            git(template, "tag", "9.9.9")
+        case "older":
+            git(template, "tag", "10.0.0")
+        case "unreleased notes":
+            write_changelog(template, today, unreleased="\n- More.\n")
+        case "no notes":
+            write_version(template, "9.9.8")
+        case "another day":
+            write_changelog(template, "2001-01-01")
+    if fault != "unclean":
+        commit(template, "Not ready")
+    os.utime(template / ".venv" / "ready")
+    tags = git(template, "tag", "--list")
+    code, said = release(template)
+    assert code != 0
+    assert message in said, said
+    assert "Traceback" not in said
+    assert git(template, "tag", "--list") == tags
+    assert not (template.parent / "ran").exists()
+
+
+def test_the_changelog_is_in_order() -> None:
+    first, *versions = sections().items()
+    assert first[0] == "Unreleased"
+    assert versions == sorted(versions, key=lambda item: number(item[0]), reverse=True)
+    for _, (day, notes) in versions:
+        assert date.fromisoformat(day)
+        assert notes
+
+
+def actions(text: str) -> dict[str, str]:
+    """Return the commit and version of every action that a workflow uses; all must be pinned."""
+    lines = re.findall(r"uses: *(.+)", text)
+    found = [re.fullmatch(r"([\w./-]+)@([0-9a-f]{40} # v[\d.]+)", line) for line in lines]
+    assert all(found), lines
+    return {match[1]: match[2] for match in found if match}
+
+
+def test_actions_are_pinned_by_commit_to_the_same_ones_as_in_what_is_rendered(bake: Bake) -> None:
+    ours = actions((TEMPLATE / ".github/workflows/ci.yml").read_text("utf-8"))
+    theirs = actions(bake(ci="GitHub Actions").read(".github/workflows/ci.yml"))
+    assert ours.keys() & theirs.keys()
+    for name in ours.keys() & theirs.keys():
+        assert theirs[name] == ours[name]
+
+
+def test_the_workflow_runs_each_week_with_least_rights_what_is_there() -> None:
+    workflow = yaml.safe_load((TEMPLATE / ".github/workflows/ci.yml").read_text("utf-8"))
+    assert workflow["permissions"] == {"contents": "read"}
+    (schedule,) = workflow[True]["schedule"]  # YAML 1.1 reads `on` as a boolean
+    assert re.fullmatch(r"\d+ \d+ \* \* [0-6]", schedule["cron"])
+    for step in workflow["jobs"]["test"]["steps"]:
+        assert step.get("with", {}).get("persist-credentials", False) is False
+        if target := re.match(r"make (\S+)", step.get("run", "")):
+            assert re.search(f"(?m)^{target[1]}:", (TEMPLATE / "Makefile").read_text("utf-8"))
+
+
+@pytest.mark.parametrize("name", ["CONTRIBUTING.md", "README.md"])
+def test_what_a_page_names_is_there(name: str) -> None:
+    text = (TEMPLATE / name).read_text("utf-8")
+    makefile = (TEMPLATE / "Makefile").read_text("utf-8")
+    for target in re.findall(r"\bmake ([a-z-]+)", text):
+        assert re.search(rf"(?m)^{target}:", makefile), target
+    for path in re.findall(r"`((?:[\w.]+/)*[\w.]+\.(?:md|py|toml|json))`", text):
+        names = [path, f"{{{{cookiecutter.project_slug}}}}/{path}"]
+        assert any((TEMPLATE / each).exists() for each in names) or path == "main.py", path
