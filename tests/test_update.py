@@ -4,13 +4,14 @@ import itertools
 import json
 import re
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cruft
 import pytest
 
-from harness.project import SLUG, TEMPLATE, Project
+from harness.project import SLUG, TEMPLATE, Project, environment
 from harness.repository import commit, git, snapshot
 
 from .variants import OPTIONS, VARIANTS
@@ -156,8 +157,12 @@ def edit(project: Project, shared: set[str]) -> None:
 
 def content(project: Project) -> dict[str, object]:
     """Return every file's content; cruft's own parsed: the order of its keys is no matter."""
-    files: dict[str, object] = {name: project.read(name) for name in project.files()}
-    return files | {".cruft.json": json.loads(project.read(".cruft.json"))}
+    return texts(project) | {".cruft.json": json.loads(project.read(".cruft.json"))}
+
+
+def texts(project: Project) -> dict[str, object]:
+    """Return every file's text."""
+    return {name: project.read(name) for name in project.files()}
 
 
 @pytest.mark.parametrize(
@@ -249,3 +254,88 @@ def change_template(template: Path) -> str:
     commit(template, "A later version")
     git(template, "tag", tag := "99.0.0")
     return tag
+
+
+def blocks() -> list[str]:
+    """Return the commands of the README's section, block by block."""
+    text = (TEMPLATE / "README.md").read_text("utf-8")
+    section = text[text.index("## Follow the template") : text.index("## Licence")]
+    return re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
+
+
+def run(script: str, folder: Path, template: Path) -> str:
+    """Run the README's commands, on this template and with the tools that are here."""
+    url = "https://github.com/OWNER/cookiecutter-fastapi-tasks"
+    script = 'uvx() { "$@"; }\n' + script.replace(url, template.as_uri())
+    answers = "\n" * 50  # Enter, to every question
+    result = subprocess.run(
+        ["bash", "-e", "-c", script],  # noqa: S607
+        cwd=folder,
+        env=environment(),
+        input=answers,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout
+    return result.stdout
+
+
+def test_the_readmes_commands_move_a_project_to_celery_and_to_a_later_version(
+    tmp_path: Path,
+) -> None:
+    template = snapshot(tmp_path / "template")
+    begin, to_celery, to_newest, _ = blocks()
+    run(begin, tmp_path, template)
+    project = Project(tmp_path / SLUG)
+    edit(project, project.files())
+    commit(project.path, "Mine")
+    assert " passed" in run(to_celery, project.path, template)
+    celery = create(template, tmp_path / "celery", {"task_backend": "Celery"})
+    edit(celery, project.files())
+    assert content(project) == content(celery)
+    change_template(template)
+    run(to_newest, project.path, template)
+    newest = create(template, tmp_path / "newest", {"task_backend": "Celery"})
+    edit(newest, project.files())
+    assert content(project) == content(newest)
+    commit(project.path, "The newest")
+    run(to_celery.replace('"Celery"', '"BackgroundTasks"'), project.path, template)
+    assert "celery" not in project.read("pyproject.toml")
+
+
+def test_the_readmes_commands_follow_by_hand(tmp_path: Path) -> None:
+    template = snapshot(tmp_path / "template")
+    git(template, "tag", "--force", "0.1.0")
+    git(template, "tag", "--force", "0.2.0", change_template(template))
+    *_, by_hand = blocks()
+    old = next(line for line in by_hand.splitlines() if "-o old" in line)
+    first = by_hand.splitlines()[0] + "\n" + old.replace("-o old", "-o .")
+    run(first, tmp_path, template)
+    project = Project(tmp_path / SLUG)
+    begin(project)
+    edit(project, project.files())
+    commit(project.path, "Mine")
+    run(by_hand, tmp_path, template)
+    expected = Project(tmp_path / "new" / SLUG)
+    edit(expected, project.files())
+    assert texts(project) == texts(expected)
+    assert "SECURITY.md" in project.files()
+
+
+def test_a_new_slug_moves_the_templates_files_and_git_mv_the_owners(
+    fresh: Fresh, tmp_path: Path
+) -> None:
+    project = fresh({}, tmp_path / "project")
+    begin(project)
+    edit(project, project.files())
+    commit(project.path, "Mine")
+    cruft.update(project.path, extra_context={"project_slug": "renamed"})
+    for name in ADDED:
+        if name.startswith("src/"):
+            git(project.path, "mv", name, name.replace(SLUG, "renamed"))
+    expected = fresh({"project_slug": "renamed"}, tmp_path / "expected")
+    assert project.files() == expected.files() | {name.replace(SLUG, "renamed") for name in ADDED}
+    assert "import router as uploads" in project.read("src/renamed/main.py")
+    assert "max_length=100" in project.read("src/renamed/api/items.py")
