@@ -230,7 +230,7 @@ def released() -> list[str]:
 def test_a_project_of_a_released_version_becomes_one_of_the_present(
     tag: str, tmp_path: Path
 ) -> None:
-    template = snapshot(tmp_path / "template")
+    template = snapshot(tmp_path / "template.git")
     if not released():  # before the first release, the present is the past, and then changes
         git(template, "tag", tag := "0.0.0")
         change_template(template)
@@ -285,7 +285,7 @@ def run(script: str, folder: Path, template: Path) -> str:
 def test_the_readmes_commands_move_a_project_to_celery_and_to_a_later_version(
     tmp_path: Path,
 ) -> None:
-    template = snapshot(tmp_path / "template")
+    template = snapshot(tmp_path / "template.git")
     begin, to_celery, to_newest, _ = blocks()
     run(begin, tmp_path, template)
     project = Project(tmp_path / SLUG)
@@ -306,7 +306,7 @@ def test_the_readmes_commands_move_a_project_to_celery_and_to_a_later_version(
 
 
 def test_the_readmes_commands_follow_by_hand(tmp_path: Path) -> None:
-    template = snapshot(tmp_path / "template")
+    template = snapshot(tmp_path / "template.git")
     git(template, "tag", "--force", "0.1.0")
     git(template, "tag", "--force", "0.2.0", change_template(template))
     *_, by_hand = blocks()
