@@ -208,6 +208,7 @@ def test_a_change_that_meets_the_owners_is_marked_and_nothing_is_lost(
     metadata.write_text(
         re.sub("(?m)^description = .*$", 'description = "Mine"', metadata.read_text())
     )
+    assert not cruft.update(project.path)  # a tree that is not clean
     commit(project.path, "Mine")
     cruft.update(project.path, extra_context={"project_short_description": "Theirs"})
     lines = metadata.read_text().splitlines()
