@@ -14,13 +14,24 @@ from .variants import VARIANTS, Variant
 
 PACKAGE = f"src/{SLUG}"
 ALWAYS = {
+    ".devcontainer/devcontainer.json",
+    ".dockerignore",
+    ".editorconfig",
     ".env.example",
     ".gitattributes",
+    ".github/dependabot.yml",
     ".github/workflows/ci.yml",
     ".gitignore",
+    ".pre-commit-config.yaml",
+    "CHANGELOG.md",
+    "Dockerfile",
     "LICENSE",
     "Makefile",
     "README.md",
+    "SECURITY.md",
+    "compose.override.yaml",
+    "compose.yaml",
+    "kubernetes.yaml",
     "pyproject.toml",
     f"{PACKAGE}/__init__.py",
     f"{PACKAGE}/main.py",
@@ -79,7 +90,8 @@ def test_has_no_jinja_and_no_stray_whitespace(project: Project) -> None:
     for name in project.files():
         text = project.read(name)
         assert "cookiecutter" not in text, name
-        assert not re.search(r"\{[{%#]|[%#]\}", text), name
+        # A workflow's own ${{ }} is no Jinja.
+        assert not re.search(r"(?<!\$)\{\{|\{[%#]|[%#]\}", text), name
         assert not re.search(r"[ \t]+$", text, re.MULTILINE), name
         assert "\r" not in text, name
         assert "\n\n\n\n" not in text, name
@@ -95,7 +107,7 @@ def test_its_data_files_parse(project: Project) -> None:
             case "toml":
                 tomllib.loads(project.read(name))
             case "yml" | "yaml":
-                yaml.safe_load(project.read(name))
+                assert list(yaml.safe_load_all(project.read(name)))
             case "json":
                 json.loads(project.read(name))
 
@@ -133,7 +145,10 @@ def test_endpoints_and_tasks_are_the_same_on_both_backends(number: int, bake: Ba
 def test_has_the_ci_that_was_chosen(ci: str, bake: Bake) -> None:
     project = bake(ci=ci)
     assert (".github/workflows/ci.yml" in project.files()) == (ci == "GitHub Actions")
+    assert (".github/dependabot.yml" in project.files()) == (ci == "GitHub Actions")
     assert (".gitlab-ci.yml" in project.files()) == (ci == "GitLab CI")
+    assert ("renovate.json" in project.files()) == (ci == "GitLab CI")
+    assert ("CI" in project.read("README.md")) == (ci != "None")
     assert (project.path / ".github").exists() == (ci == "GitHub Actions")
 
 
