@@ -137,7 +137,7 @@ def build(context: Path, work: Path) -> dict[str, Stage]:
 
 
 def _script(
-    stage: Stage, command: Sequence[str], settings: dict[str, str], *, final: str = ""
+    stage: Stage, command: Sequence[str], settings: dict[str, str], final: Sequence[str] = ()
 ) -> str:
     """Return what turns a new namespace into a container of ``stage`` that runs ``command``."""
     merged, scratch = (stage.root.with_suffix(suffix) for suffix in (".merged", ".scratch"))
@@ -154,30 +154,49 @@ def _script(
             f"mount -t overlay none -o lowerdir=/,upperdir={stage.root},workdir={scratch} {merged}",
             f"mount -t proc none {merged}/proc",
             f"mount --rbind /dev {merged}/dev",
-            *(f"mount --bind {stage.root}{volume} {merged}{volume}" for volume in stage.volumes),
-            final.format(merged),
+            *(line.format(merged) for line in final),
             f"exec {shlex.join(program)}",
         ]
     )
 
 
 class Container:
-    """A running image: process 1 of its own, no network but its loopback, its root read-only."""
+    """A running image: process 1 of its own, no network but a loopback, its root read-only.
 
-    def __init__(self, stage: Stage, log: Path, **settings: str) -> None:
+    The loopback is shared with the container that it is ``beside``.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        log: Path,
+        *,
+        beside: "Container | None" = None,
+        tmpfs: Sequence[str] = (),
+        **settings: str,
+    ) -> None:
         self._stage = stage
+        self._environment = stage.environment | settings
         self._log = log
-        read_only = "ip link set lo up; mount -o remount,ro {}"
-        script = _script(stage, stage.command, settings, final=read_only)
+        final = ["ip link set lo up", "mount -o remount,ro {}"]
+        final += [f"mount -t tmpfs none {{}}{folder}" for folder in tmpfs]
+        for number, folder in enumerate(stage.volumes):  # new ones, filled from the image
+            volume = log.with_suffix(f".volume{number}")
+            _run("cp", "-a", f"{stage.root}{folder}", str(volume)).check_returncode()
+            final.append(f"mount --bind {volume} {{}}{folder}")
+        script = _script(stage, stage.command, settings, final)
+        network = ["nsenter", f"--target={beside._pid()}", "--net"] if beside else []
+        unshare = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
         with log.open("wb") as output:
             self._process = subprocess.Popen(
-                [
-                    *("unshare", "--mount", "--net", "--pid", "--fork", "--kill-child"),
-                    *("sh", "-ec", script),
-                ],
+                [*network, *unshare, *([] if beside else ["--net"]), "sh", "-ec", script],
                 stdout=output,
                 stderr=output,
             )
+
+    def alive(self) -> bool:
+        """Tell whether its process 1 still runs."""
+        return self._process.poll() is None
 
     def output(self) -> str:
         """Return what it has printed."""
@@ -185,11 +204,11 @@ class Container:
 
     def exec(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command in the container, as its user."""
-        user, settings = self._stage.user, self._stage.environment
+        user = self._stage.user
         entered = ["nsenter", f"--target={self._pid()}", "--mount", "--net", "--pid", "--root"]
         return _run(
             *(*entered, "--setuid", user, "--setgid", user, "env", "-i"),
-            *(f"{key}={value}" for key, value in settings.items()),
+            *(f"{key}={value}" for key, value in self._environment.items()),
             *command,
         )
 
@@ -203,13 +222,23 @@ class Container:
         Raises TimeoutExpired after ``seconds``, and kills it.
         """
         try:
-            if self._process.poll() is None:
+            if self.alive():
                 os.kill(self._pid(), signal.SIGTERM)
             return self._process.wait(seconds)
         finally:
-            self._process.kill()  # its child goes with it
-            self._process.wait()
+            self.kill()
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._process.kill()  # its child goes with it
+        self._process.wait()
 
     def _pid(self) -> int:
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
-        return int(until(lambda: children.read_text().split(), 10, "process 1 exists")[0])
+
+        def child() -> list[str]:
+            if not self.alive():
+                raise AssertionError(f"the container has ended:\n{self.output()}")
+            return children.read_text().split()
+
+        return int(until(child, 10, "process 1 exists")[0])
