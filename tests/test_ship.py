@@ -1,0 +1,367 @@
+"""What stands around the code: the files for engines, clusters, CI and editors, each by its own
+checker, and the commands in them run."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import editorconfig
+import pytest
+import yaml
+
+from harness.container import instructions
+from harness.project import Project, environment
+
+from .conftest import Bake
+from .variants import VARIANTS, Variant
+
+FULL = [variant for variant in VARIANTS if variant.email and variant.log]
+ENGINE = ("docker ",)  # no engine here: the Dockerfile is carried out by test_container.py
+
+
+@pytest.fixture(params=["BackgroundTasks", "Celery"])
+def backend(request: pytest.FixtureRequest) -> str:
+    """Return each backend in turn."""
+    name: str = request.param
+    return name
+
+
+def check(project: Project, *command: str, fails: bool = False) -> str:
+    """Run a tool of this environment on the project; returns what it says."""
+    program = Path(sys.executable).with_name(command[0])
+    result = subprocess.run(
+        [program, *command[1:]],
+        cwd=project.path,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert bool(result.returncode) == fails, result.stdout
+    return result.stdout
+
+
+def schema(project: Project, name: str, *files: str) -> None:
+    check(project, "check-jsonschema", "--builtin-schema", f"vendor.{name}", *files)
+
+
+def load(project: Project, name: str) -> Any:
+    return yaml.safe_load(project.read(name))
+
+
+def documents(project: Project) -> dict[str, dict[str, Any]]:
+    """Return the workloads of kubernetes.yaml by the name of their container."""
+    found = {}
+    for document in yaml.safe_load_all(project.read("kubernetes.yaml")):
+        if document["kind"] != "Service":
+            found[document["spec"]["template"]["spec"]["containers"][0]["name"]] = document
+    return found
+
+
+def default(project: Project, setting: str) -> str:
+    """Return a setting's default, as .env.example has it."""
+    found = re.search(rf"^{setting}=(.*)$", project.read(".env.example"), re.MULTILINE)
+    assert found, f"there is no setting {setting}"
+    return found.group(1)
+
+
+# The image.
+
+
+def dockerfile(project: Project) -> dict[str, list[tuple[str, str]]]:
+    """Return the instructions of each stage."""
+    stages: dict[str, list[tuple[str, str]]] = {}
+    for word, argument in instructions(project.read("Dockerfile")):
+        if word == "FROM":
+            stages[argument.rpartition(" AS ")[2]] = []
+        else:
+            stages[list(stages)[-1]].append((word, argument))
+    return stages
+
+
+@pytest.mark.parametrize("licence", ["MIT", "None"])
+def test_the_dockerfile_passes_hadolint(bake: Bake, backend: str, licence: str) -> None:
+    project = bake(task_backend=backend, open_source_license=licence)
+    check(project, "hadolint", "--failure-threshold", "style", "Dockerfile")
+    assert ("LICENSE" in project.read(".dockerignore")) == (licence != "None")
+
+
+def test_a_change_of_the_code_installs_no_dependency_again(bake: Bake, backend: str) -> None:
+    """Docker's cache ends where a file that is copied changed: the code is copied later."""
+    steps = dockerfile(bake(task_backend=backend))["build"]
+    install = next(i for i, (_, rest) in enumerate(steps) if "--no-install-project" in rest)
+    copied = [rest for word, rest in steps[:install] if word == "COPY"]
+    assert copied == ["--from=uv /uv /usr/local/bin/", "pyproject.toml uv.loc[k] ./"]
+    assert ("COPY", ". .") in steps[install:]
+
+
+def test_one_python_everywhere(bake: Bake) -> None:
+    project, gitlab = bake(ci="GitHub Actions"), bake(ci="GitLab CI")
+    found = re.search(r"^FROM python:([\d.]+)-slim AS python$", project.read("Dockerfile"), re.M)
+    assert found
+    workflow = load(project, ".github/workflows/ci.yml")
+    assert workflow["jobs"]["check"]["env"]["UV_PYTHON"] == found.group(1)
+    assert load(gitlab, ".gitlab-ci.yml")["check"]["image"] == f"python:{found.group(1)}"
+    container = json.loads(project.read(".devcontainer/devcontainer.json"))
+    assert container["image"] == f"mcr.microsoft.com/devcontainers/python:{found.group(1)}"
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_that_python_needs_no_compiler(bake: Bake, machine: str) -> None:
+    project = bake(task_backend="Celery")  # it has the most dependencies
+    python = load(project, ".github/workflows/ci.yml")["jobs"]["check"]["env"]["UV_PYTHON"]
+    check(
+        project,
+        *("uv", "pip", "compile", "--quiet", "--only-binary", ":all:", "pyproject.toml"),
+        *("--python-version", python, "--python-platform", f"{machine}-manylinux_2_28"),
+    )
+
+
+# Compose.
+
+
+@pytest.mark.parametrize("email", [True, False])
+def test_compose_is_valid_and_fits_the_image(bake: Bake, backend: str, email: bool) -> None:
+    project = bake(task_backend=backend, include_email_task=email)
+    schema(project, "compose-spec", "compose.yaml", "compose.override.yaml")
+    compose, extra = load(project, "compose.yaml"), load(project, "compose.override.yaml")
+    stages = dockerfile(project)
+    services = compose["services"]
+    assert set(extra["services"]) - set(services) == ({"mail"} if email else set())
+    built = {name: service for name, service in services.items() if "build" in service}
+    assert set(built) == ({"api", "worker"} if backend == "Celery" else {"api"})
+    grace = 5 + float(default(project, "SHUTDOWN_GRACE"))
+    for name, service in built.items():
+        assert service["build"] in (".", {"context": ".", "target": name})
+        assert service["build"] != "." or list(stages)[-1] == name
+        assert float(service["stop_grace_period"].removesuffix("s")) > grace
+        assert service["volumes"] == ["data:/data"]
+        assert service["environment"]["ENVIRONMENT"] == "production"
+        assert extra["services"][name]["environment"]["ENVIRONMENT"] == "development"
+        for setting in (*service["environment"], *extra["services"][name]["environment"]):
+            default(project, setting)
+        for needed, condition in service.get("depends_on", {}).items():
+            assert condition == {"condition": "service_healthy"}
+            assert services[needed]["healthcheck"]
+    used = {volume.partition(":")[0] for s in services.values() for volume in s["volumes"]}
+    assert used == set(compose["volumes"])
+    if email:
+        settings = extra["services"]["api"]["environment"]
+        assert settings["SMTP_HOST"] in extra["services"]
+    # Nothing is open to the network but through what the operator puts before it.
+    ports = [
+        p for s in (*services.values(), *extra["services"].values()) for p in s.get("ports", [])
+    ]
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+
+
+# Kubernetes.
+
+
+def test_the_manifest_is_valid_and_fits_the_image(bake: Bake, backend: str) -> None:
+    project = bake(task_backend=backend, project_slug="a_service_")
+    check(project, "kubernetes-validate", "--strict", "--quiet", "kubernetes.yaml")
+    service, *_ = yaml.safe_load_all(project.read("kubernetes.yaml"))
+    workloads = documents(project)
+    stages = dockerfile(project)
+    commands = {
+        stage: dict(steps) for stage, steps in stages.items() if any(w == "CMD" for w, _ in steps)
+    }
+    assert set(workloads) == set(commands)
+    base = dict(stages["base" if backend == "Celery" else "api"])
+    for role, document in workloads.items():
+        pod = document["spec"]["template"]["spec"]
+        (container,) = pod["containers"]
+        labels = document["spec"]["template"]["metadata"]["labels"]
+        assert document["spec"]["selector"]["matchLabels"] == labels
+        assert (service["spec"]["selector"].items() <= labels.items()) == (role == "api")
+        assert pod["securityContext"]["runAsUser"] == int(base["USER"])
+        assert base["VOLUME"] in {mount["mountPath"] for mount in container["volumeMounts"]}
+        claims = document["spec"].get("volumeClaimTemplates", [])
+        names = {v["name"] for v in pod["volumes"]} | {c["metadata"]["name"] for c in claims}
+        assert names == {mount["name"] for mount in container["volumeMounts"]}
+        quiet = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
+        grace = quiet + 5 + float(default(project, "SHUTDOWN_GRACE"))
+        assert pod["terminationGracePeriodSeconds"] > grace
+        for variable in container["env"]:
+            default(project, variable["name"])
+    api = workloads["api"]["spec"]["template"]["spec"]["containers"][0]
+    assert api["livenessProbe"]["httpGet"]["path"] in commands["api"]["HEALTHCHECK"]
+    assert api["readinessProbe"]["httpGet"]["path"] == "/health/ready"
+    assert str(api["ports"][0]["containerPort"]) == base.get(
+        "EXPOSE", dict(stages["api"])["EXPOSE"]
+    )
+    if backend == "Celery":
+        worker = workloads["worker"]["spec"]["template"]["spec"]["containers"][0]
+        assert worker["command"] == json.loads(commands["worker"]["CMD"])
+        probe = commands["worker"]["HEALTHCHECK"].partition(" CMD ")[2]
+        assert worker["livenessProbe"]["exec"]["command"] == json.loads(probe)
+    else:  # the journal is one machine's
+        assert workloads["api"]["kind"] == "StatefulSet"
+        assert workloads["api"]["spec"]["replicas"] == 1
+
+
+# CI.
+
+
+def commands(project: Project) -> list[str]:
+    """Return every command of the project's CI."""
+    if "renovate.json" in project.files():
+        jobs = load(project, ".gitlab-ci.yml").values()
+        return [command for job in jobs for command in job.get("script", [])]
+    jobs = load(project, ".github/workflows/ci.yml")["jobs"].values()
+    return [step["run"] for job in jobs for step in job["steps"] if "run" in step]
+
+
+def test_the_workflow_passes_the_linters(bake: Bake, backend: str) -> None:
+    project = bake(task_backend=backend)
+    schema(project, "github-workflows", ".github/workflows/ci.yml")
+    schema(project, "dependabot", ".github/dependabot.yml")
+    subprocess.run(["git", "init", "--quiet"], cwd=project.path, check=True)
+    check(project, "jactionlint", "--strict-exit")
+    check(project, "zizmor", "--offline", "--persona=pedantic", ".")
+    workflow = project.read(".github/workflows/ci.yml")
+    actions = re.findall(r"uses: (.*)", workflow)
+    assert actions
+    for action in actions:
+        assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", action), action
+    assert load(project, ".github/workflows/ci.yml")["permissions"] == {"contents": "read"}
+
+
+def test_the_pipeline_fits_the_published_schema(bake: Bake, backend: str) -> None:
+    project = bake(task_backend=backend, ci="GitLab CI")
+    schema(project, "gitlab-ci", ".gitlab-ci.yml")
+    schema(project, "renovate", "renovate.json")
+    # What is run for the other CI below is all that this one runs.
+    rest = commands(bake(task_backend=backend))
+    assert commands(project) == ["pip install uv", *rest]
+
+
+class Advisories(HTTPServer):
+    """An OSV server on this machine, with an advisory for each package in ``bad``."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Osv)
+        self.bad: set[str] = set()
+
+
+class Osv(BaseHTTPRequestHandler):
+    """Speaks as much of https://google.github.io/osv.dev/api/ as uv asks for."""
+
+    server: Advisories
+
+    def do_POST(self) -> None:
+        queries = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["queries"]
+        known = {"vulns": [{"id": "TEST-1", "modified": "2026-01-01T00:00:00Z"}]}
+        names = [query["package"]["name"] for query in queries]
+        self._answer({"results": [known if name in self.server.bad else {} for name in names]})
+
+    def do_GET(self) -> None:
+        self._answer({"id": "TEST-1", "modified": "2026-01-01T00:00:00Z", "summary": "bad"})
+
+    def _answer(self, answer: object) -> None:
+        body = json.dumps(answer).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def advisories() -> Iterator[Advisories]:
+    """Run an OSV server: the real one can't be reached from everywhere."""
+    with Advisories() as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+full_variants = pytest.mark.parametrize(
+    "variant",
+    [pytest.param(v, id=v.id, marks=pytest.mark.xdist_group(v.id)) for v in FULL],
+    indirect=True,
+)
+
+
+@full_variants
+def test_every_command_of_ci_works(
+    installed: Project, variant: Variant, advisories: Advisories
+) -> None:
+    done = [command for command in commands(installed) if not command.startswith(ENGINE)]
+    assert len(done) == 4
+    for command in done:
+        words = command.split()
+        if words[:2] == ["uv", "audit"]:
+            words += ["--no-cache", "--service-url", f"http://127.0.0.1:{advisories.server_port}"]
+            installed.run(*words)
+            advisories.bad = {"starlette"}
+            with pytest.raises(AssertionError, match="TEST-1"):
+                installed.run(*words)
+        else:
+            installed.run(*words)
+
+
+def test_ci_insists_on_a_lock_file(bake: Bake) -> None:
+    project = bake()
+    first = commands(project)[0].split()
+    with pytest.raises(AssertionError, match=r"lockfile at `uv\.lock`"):
+        project.run(*first)
+
+
+# What developers have.
+
+
+@full_variants
+def test_the_hooks_of_git_pass_and_catch(installed: Project, variant: Variant) -> None:
+    git = installed.path / ".git"
+    bad = installed.path / "src" / "bad.py"
+    try:
+        for command in (["init", "--quiet"], ["add", "--all"]):
+            subprocess.run(["git", *command], cwd=installed.path, check=True)
+        check(installed, "pre-commit", "validate-config")
+        said = check(installed, "pre-commit", "run", "--all-files")
+        assert said.count("Passed") == said.count("\n"), said
+        bad.write_text("import os\nx: int = 'a'\n")
+        subprocess.run(["git", "add", "--all"], cwd=installed.path, check=True)
+        said = check(installed, "pre-commit", "run", "--all-files", fails=True)
+        assert said.count("Failed") == 3, said  # unused import, quotes, type
+    finally:
+        shutil.rmtree(git, ignore_errors=True)
+        bad.unlink(missing_ok=True)
+
+
+def test_its_files_keep_to_its_editorconfig(project: Project) -> None:
+    for name in project.files():
+        rules = editorconfig.get_properties(str(project.path / name))
+        data = (project.path / name).read_bytes()
+        data.decode(rules["charset"])
+        assert rules["end_of_line"] == "lf"
+        assert b"\r" not in data
+        assert not data or (rules["insert_final_newline"] == "true" and data.endswith(b"\n")), name
+        for line in data.decode().splitlines():
+            indent = line[: len(line) - len(line.lstrip())]
+            if rules["indent_style"] == "tab":
+                assert " " not in indent, f"{name}: {line}"
+            else:
+                assert "\t" not in indent, f"{name}: {line}"
+            assert line == line.rstrip(), f"{name}: {line}"
+
+
+def test_the_development_container_installs_what_the_readme_says(bake: Bake) -> None:
+    project = bake()
+    container = json.loads(project.read(".devcontainer/devcontainer.json"))
+    assert container["postCreateCommand"] == "uv sync"
+    assert "\nuv sync\n" in project.read("README.md")
