@@ -76,11 +76,18 @@ def run(images: dict[str, Stage], tmp_path: Path) -> Iterator[Run]:
 def curl(container: Container, method: str, path: str) -> dict[str, Any]:
     """Send a request from within."""
     code = f"""
-import urllib.request
+import time, urllib.error, urllib.request
 request = urllib.request.Request(
     "http://127.0.0.1:8000{path}", method="{method}", headers={{"X-API-Key": "{KEY}"}}
 )
-print(urllib.request.urlopen(request, timeout=10).read().decode())
+for attempt in range(10):
+    try:
+        print(urllib.request.urlopen(request, timeout=10).read().decode())
+        break
+    except urllib.error.HTTPError as error:  # a busy machine: nothing was stored
+        if error.code != 503 or attempt == 9:
+            raise
+        time.sleep(1)
 """
     result = container.exec("python", "-c", code)
     assert result.returncode == 0, result.stderr + container.output()
