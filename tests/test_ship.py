@@ -177,6 +177,7 @@ def test_the_manifest_is_valid_and_fits_the_image(bake: Bake, backend: str) -> N
     assert set(workloads) == set(commands)
     base = dict(stages["base" if backend == "Celery" else "api"])
     for role, document in workloads.items():
+        assert re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", document["metadata"]["name"])
         pod = document["spec"]["template"]["spec"]
         (container,) = pod["containers"]
         labels = document["spec"]["template"]["metadata"]["labels"]
@@ -232,7 +233,11 @@ def test_the_workflow_passes_the_linters(bake: Bake, backend: str) -> None:
     assert actions
     for action in actions:
         assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", action), action
-    assert load(project, ".github/workflows/ci.yml")["permissions"] == {"contents": "read"}
+    parsed = load(project, ".github/workflows/ci.yml")
+    assert parsed["permissions"] == {"contents": "read"}
+    for job in parsed["jobs"].values():
+        (checkout,) = (s for s in job["steps"] if "checkout" in s.get("uses", ""))
+        assert checkout["with"] == {"persist-credentials": False}
 
 
 def test_the_pipeline_fits_the_published_schema(bake: Bake, backend: str) -> None:
