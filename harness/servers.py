@@ -177,7 +177,7 @@ class RabbitMQ(Server):
         """Start it and wait until it answers."""
         if not self._mapper:
             self._mapper = subprocess.Popen(
-                ["epmd", "-address", "127.0.0.1", "-port", str(self._mapper_port)],  # noqa: S607
+                ["epmd", "-address", "127.0.0.1", "-port", str(self._mapper_port)],
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
             )

@@ -270,7 +270,7 @@ def run(script: str, folder: Path, template: Path) -> str:
     script = 'uvx() { "$@"; }\n' + script.replace(url, template.as_uri())
     answers = "\n" * 50  # Enter, to every question
     result = subprocess.run(
-        ["bash", "-e", "-c", script],  # noqa: S607
+        ["bash", "-e", "-c", script],
         cwd=folder,
         env=environment(),
         input=answers,
