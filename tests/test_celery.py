@@ -126,7 +126,7 @@ def test_sigterm_lets_tasks_end_and_gives_the_rest_back(
 ) -> None:
     with running(probed, tmp_path / "data", **settings, SHUTDOWN_GRACE="3") as service:
         assert service.worker
-        long, short, *rest = add(service, "sleep 25", "sleep 1.5", *["sleep 0"] * 5)
+        long, short, *rest = add(service, "sleep 12", "sleep 1.5", *["sleep 0"] * 5)
         until(lambda: {long, short} <= set(those_that(service, "begins")), 20, "both are running")
         start = time.monotonic()
         assert service.worker.stop() == 0
@@ -135,6 +135,8 @@ def test_sigterm_lets_tasks_end_and_gives_the_rest_back(
         service.restart_worker()
         until(lambda: those_that(service, "begins").count(long) == 2, 10, "the long one runs again")
         assert [service.wait_for_task(task_id)["attempts"] for task_id in [short, *rest]] == [1] * 6
+        status = service.wait_for_task(long)
+        assert (status["status"], status["attempts"]) == ("succeeded", 2)
 
 
 def test_a_long_task_keeps_its_worker_and_an_endless_one_is_ended(
