@@ -70,9 +70,9 @@ def test_passes_its_own_checks(python: str, resolution: str, variant: Variant, b
 
 def test_tools_have_one_version_in_the_template_and_in_what_it_renders(bake: Bake) -> None:
     def tools(text: str) -> dict[str, str]:
-        """Return the version of each development dependency, by its name."""
+        """Return the lower bound of each development dependency, by its name."""
         requirements = tomllib.loads(text)["dependency-groups"]["dev"]
-        return {re.split(r"[<>=~!\[]", line)[0]: line for line in requirements}
+        return dict(re.findall(r"(?m)^([\w-]+)>=([\d.]+)", "\n".join(requirements)))
 
     ours = tools((TEMPLATE / "pyproject.toml").read_text("utf-8"))
     for variant in VARIANTS:
