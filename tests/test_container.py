@@ -153,6 +153,8 @@ def test_the_health_check_can_fail(run: Run, images: dict[str, Stage]) -> None:
     for image in images.values():
         if image.health:
             idle = run(replace(image, command=("sleep", "60")), **settings)
+            starts = lambda it=idle: it.exec("python", "--version").returncode == 0  # noqa: E731
+            until(starts, 20, "it has its own root")
             assert not idle.healthy()
 
 
