@@ -61,7 +61,7 @@ class Textbook:
         folder.mkdir()
         (folder / "textbook.py").write_text(TEXTBOOK, "utf-8")
         self.data_dir = folder
-        self._worker = [project.bin("celery"), "-A", "textbook", "worker", "-c2"]
+        self._worker = [project.bin("celery"), "-A", "textbook:celery", "worker", "-c2"]
         self._settings = {"REDIS": redis.url, "PYTHONPATH": str(folder)}
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
