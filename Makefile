@@ -1,10 +1,11 @@
 PYTHON ?= python3
 BACKEND ?= BackgroundTasks
 KEEP ?=
+ONLY ?= background celery
 RUN := .venv/bin/
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-matrix release lint
+.PHONY: help demo test test-matrix release lint bench losses
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
@@ -22,9 +23,15 @@ release: .venv/ready ## Check everything, then tag the version of pyproject.toml
 	@$(RUN)python -m harness.release
 
 lint: .venv/ready ## Check style, format and types of the template's own code
-	$(RUN)ruff check harness hooks tests
-	$(RUN)ruff format --check harness hooks tests
+	$(RUN)ruff check benchmarks harness hooks tests
+	$(RUN)ruff format --check benchmarks harness hooks tests
 	$(RUN)mypy
+
+bench: .venv/ready ## Measure beside the tutorial's code (ONLY=background, celery or million)
+	@$(RUN)uv run --quiet --group bench python -m benchmarks $(ONLY)
+
+losses: .venv/ready ## Show what the tutorial's code loses on BackgroundTasks
+	@$(RUN)python -m benchmarks.losses
 
 .venv/ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("error: Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'

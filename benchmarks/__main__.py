@@ -1,0 +1,52 @@
+"""``make bench``: measure and print tables; ``ONLY`` is one of the parts."""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+from harness.project import SLUG, Project, bake
+
+from . import background, celery
+from .contenders import PLAIN
+from .measure import need, progress
+from .report import machine, wrk_version
+
+PARTS = ("background", "celery", "million")
+
+
+def install(folder: Path, backend: str) -> Project:
+    """Render a project, with one endpoint more, and make its environment."""
+    progress(f"rendering a project on {backend}")
+    project = bake(folder, task_backend=backend)
+    with (project.path / "src" / SLUG / "main.py").open("a", encoding="utf-8") as file:
+        file.write(PLAIN)
+    project.sync()
+    return project
+
+
+def main() -> None:
+    """Run the parts that were asked for: all but the million without an argument."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", choices=PARTS, default=PARTS[:2])
+    parts = parser.parse_args().parts
+    need("wrk", *(("redis-server", "rabbitmq-server") if "celery" in parts else ()))
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        for part in parts:
+            folder = Path(name) / part
+            project = install(folder, "Celery" if part == "celery" else "BackgroundTasks")
+            described = f"{machine(project)}, {wrk_version()}"
+            print(f"\n## {part}: {described}", flush=True)
+            match part:
+                case "background":
+                    background.run(project, folder / "data", described)
+                case "celery":
+                    celery.run(project, folder / "data", described)
+                case "million":
+                    background.million(project, folder / "data")
+    progress(f"done in {time.monotonic() - start:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""Celery: the rendered project and the textbook's ``.delay()``, and the two brokers."""
+
+import statistics
+import time
+from collections import contextlib, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from harness.project import Project
+from harness.servers import RabbitMQ, Redis, Server
+from harness.service import until
+
+from .contenders import CELERY_MAIN, CELERY_TASKS, Contender
+from .measure import Load, drain, items, memory, progress, settle, spread, to_effect
+from .report import plot, table
+
+ROUNDS = 3
+SECONDS = 4
+CONNECTIONS = 32
+DIGITS = (0, 1, 1, 0, 1, 0, 0)  # of the figures
+
+ServerType = TypeVar("ServerType", bound=Server)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What came of one run: the load without a worker, then one worker's work."""
+
+    load: Load
+    tasks: float  # per second
+    delays: list[float]  # ms
+    api: float  # MB
+    worker: float  # MB
+
+
+def run(project: Project, folder: Path, machine: str) -> None:
+    """Measure both on Redis, then the rendered project on RabbitMQ as well."""
+    contenders = [
+        Contender("textbook", project, {"tasks.py": CELERY_TASKS, "main.py": CELERY_MAIN}),
+        Contender("rendered", project),
+    ]
+    runs: dict[str, list[Run]] = defaultdict(list)
+    with broker(Redis(folder / "redis")) as redis, broker(RabbitMQ(folder / "rabbitmq")) as rabbit:
+        places = [
+            ("textbook, Redis", contenders[0], redis, redis),
+            ("rendered, Redis", contenders[1], redis, redis),
+            ("rendered, RabbitMQ", contenders[1], rabbit, redis),
+        ]
+        for number in range(ROUNDS):
+            for name, contender, messages, records in places:
+                settings = {
+                    "CELERY_BROKER_URL": messages.url,
+                    "CELERY_RESULT_BACKEND": records.url if contender.name == "rendered" else "",
+                }
+                progress(f"round {number + 1} of {ROUNDS}, {name}")
+                got = measure(contender, folder / f"{name}-{number}", settings)
+                redis.ask("FLUSHALL")
+                runs[name].append(got)
+                progress(f"{got.load.rate:,.0f} requests/s, {got.tasks:,.0f} tasks/s of one worker")
+    header = [
+        "requests/s",
+        "p50, ms",
+        "p99, ms",
+        "tasks/s",
+        "to effect, ms",
+        "API, MB",
+        "worker, MB",
+    ]
+    table(
+        f"`POST /items/`, {CONNECTIONS} connections; then one worker with two processes",
+        ["", *header, "errors"],
+        [row(name, each) for name, each in runs.items()],
+    )
+    medians = {name: [statistics.median(f) for f in figures(each)] for name, each in runs.items()}
+    panels = [
+        (title, {name: values[index] for name, values in medians.items()})
+        for title, index in (("requests/s", 0), ("p99, ms", 2), ("tasks/s of a worker", 3))
+    ]
+    caption = f"POST /items/, {CONNECTIONS} connections; medians of {ROUNDS} runs; {machine}"
+    progress(f"plot: {plot('bench-celery', panels, caption)}")
+
+
+def figures(runs: list[Run]) -> list[list[float]]:
+    """Return each figure of all runs."""
+    loads = [run.load for run in runs]
+    return [
+        [load.rate for load in loads],
+        [load.p50 for load in loads],
+        [load.p99 for load in loads],
+        [run.tasks for run in runs],
+        [delay for run in runs for delay in run.delays],
+        [run.api for run in runs],
+        [run.worker for run in runs],
+    ]
+
+
+def row(name: str, runs: list[Run]) -> list[str]:
+    """Return one line of the table."""
+    cells = [spread(each, digits) for each, digits in zip(figures(runs), DIGITS, strict=True)]
+    return [name, *cells, f"{sum(run.load.errors for run in runs):,}"]
+
+
+def measure(contender: Contender, folder: Path, settings: dict[str, str]) -> Run:
+    """Fill the queue without a worker, start one, and time its work."""
+    with contender.serve(folder, **settings) as server:
+        waiting = items(server, 8, 1).answers  # to warm up
+        load = items(server, CONNECTIONS, SECONDS)
+        api = memory(server.api.pid)
+        worker = server.start_worker()
+        until(server.lines, 60, "the worker has begun")
+        done, start = server.lines(), time.monotonic()
+        tasks = drain(server, waiting + load.answers) - done
+        rate = tasks / (time.monotonic() - start)
+        settle(server)  # requests that were under way at the end of the load are tasks too
+        delays = to_effect(server, 50)[5:]
+        return Run(load, rate, delays, api, memory(worker.pid))
+
+
+@contextlib.contextmanager
+def broker(server: ServerType) -> Iterator[ServerType]:
+    """Run a broker until the block ends."""
+    try:
+        server.start()
+        yield server
+    finally:
+        server.end()
