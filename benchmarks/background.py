@@ -12,7 +12,7 @@ from harness.project import Project
 from harness.service import until
 
 from .contenders import BARE, PLAIN, TUTORIAL, TUTORIAL_MAIL, Contender, Server
-from .measure import Load, drain, items, memory, progress, settle, spread, to_effect, wrk
+from .measure import Load, drain, items, memory, progress, settle, spread, wrk
 from .report import plot, table
 
 ROUNDS = 3
@@ -44,7 +44,6 @@ def run(project: Project, folder: Path, machine: str) -> None:
         ]
         header = ["", "requests/s", "p50, ms", "p99, ms", "tasks done/s", "errors", "memory, MB"]
         table(f"`POST /items/`, {connections} connections", header, rows)
-    effects(contenders[:2], folder)
     isolation([mailing, rendered], folder)
     recovery(rendered, folder)
     at_32 = {c.name: loads[c.name, 32] for c in contenders}
@@ -94,17 +93,6 @@ def throughput(contenders: list[Contender], folder: Path) -> tuple[Results, dict
                     )
                 memories[contender.name].append(memory(server.api.pid))
     return loads, memories
-
-
-def effects(contenders: list[Contender], folder: Path) -> None:
-    """Print the time from an answer to the effect of its task."""
-    rows = []
-    for contender in contenders:
-        with contender.serve(folder / f"effect-{contender.name}") as server:
-            server.log.touch()
-            delays = to_effect(server, 200)[20:]
-            rows.append([contender.name, spread(delays, 1)])
-    table("From the answer to the effect, one request at a time, ms", ["", "median"], rows)
 
 
 def isolation(contenders: list[Contender], folder: Path) -> None:

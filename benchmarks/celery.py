@@ -1,15 +1,16 @@
 """Celery: the rendered project and the textbook's ``.delay()``, and the two brokers."""
 
+import contextlib
 import statistics
 import time
-from collections import contextlib, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from harness.project import Project
-from harness.servers import RabbitMQ, Redis, Server
+from harness.servers import RabbitMQ, Redis
 from harness.service import until
 
 from .contenders import CELERY_MAIN, CELERY_TASKS, Contender
@@ -21,7 +22,7 @@ SECONDS = 4
 CONNECTIONS = 32
 DIGITS = (0, 1, 1, 0, 1, 0, 0)  # of the figures
 
-ServerType = TypeVar("ServerType", bound=Server)
+Broker = TypeVar("Broker", Redis, RabbitMQ)
 
 
 @dataclass(frozen=True)
@@ -43,16 +44,16 @@ def run(project: Project, folder: Path, machine: str) -> None:
     ]
     runs: dict[str, list[Run]] = defaultdict(list)
     with broker(Redis(folder / "redis")) as redis, broker(RabbitMQ(folder / "rabbitmq")) as rabbit:
-        places = [
-            ("textbook, Redis", contenders[0], redis, redis),
-            ("rendered, Redis", contenders[1], redis, redis),
-            ("rendered, RabbitMQ", contenders[1], rabbit, redis),
+        places: list[tuple[str, Contender, Redis | RabbitMQ]] = [
+            ("textbook, Redis", contenders[0], redis),
+            ("rendered, Redis", contenders[1], redis),
+            ("rendered, RabbitMQ", contenders[1], rabbit),
         ]
         for number in range(ROUNDS):
-            for name, contender, messages, records in places:
+            for name, contender, messages in places:
                 settings = {
                     "CELERY_BROKER_URL": messages.url,
-                    "CELERY_RESULT_BACKEND": records.url if contender.name == "rendered" else "",
+                    "CELERY_RESULT_BACKEND": redis.url if contender.name == "rendered" else "",
                 }
                 progress(f"round {number + 1} of {ROUNDS}, {name}")
                 got = measure(contender, folder / f"{name}-{number}", settings)
@@ -119,7 +120,7 @@ def measure(contender: Contender, folder: Path, settings: dict[str, str]) -> Run
 
 
 @contextlib.contextmanager
-def broker(server: ServerType) -> Iterator[ServerType]:
+def broker(server: Broker) -> Iterator[Broker]:
     """Run a broker until the block ends."""
     try:
         server.start()

@@ -52,7 +52,7 @@ app = FastAPI()
 
 def send_email(to: str, subject: str, body: str):
     with smtplib.SMTP(os.environ["SMTP_HOST"], int(os.environ["SMTP_PORT"])) as server:
-        server.sendmail("service@example.com", to, f"Subject: {subject}\n\n{body}\n")
+        server.sendmail("service@example.com", to, f"To: {to}\\nSubject: {subject}\\n\\n{body}\\n")
 
 
 @app.post("/send-email/")
