@@ -9,7 +9,7 @@ from pathlib import Path
 from harness.project import TEMPLATE, Project
 
 DOCS = TEMPLATE / "docs"
-COLOURS = {"tutorial": "#9aa0a6", "rendered": "#059669", "bare": "#d7dadd"}
+COLOURS = {"rendered": "#059669", "bare": "#d7dadd"}  # by the first word; others are grey
 
 
 def table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -50,10 +50,10 @@ def plot(name: str, panels: Sequence[tuple[str, dict[str, float]]], caption: str
     mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": name, "font.size": 9})
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(1, len(panels), figsize=(3.1 * len(panels), 1.7))
+    figure, axes = plt.subplots(1, len(panels), figsize=(3.4 * len(panels), 1.7))
     for axis, (title, values) in zip(axes, panels, strict=True):
         names = list(values)[::-1]
-        colours = [COLOURS.get(each.split()[0], COLOURS["rendered"]) for each in names]
+        colours = [COLOURS.get(each.partition(" ")[0].strip(","), "#9aa0a6") for each in names]
         bars = axis.barh(names, [values[each] for each in names], color=colours, height=0.6)
         axis.bar_label(bars, fmt="{:,.0f}", padding=3)
         axis.set_title(title, loc="left", fontsize=10)
@@ -61,7 +61,7 @@ def plot(name: str, panels: Sequence[tuple[str, dict[str, float]]], caption: str
         axis.spines[:].set_visible(False)
         axis.tick_params(left=False, bottom=False, labelbottom=False)
     figure.text(0.01, 0.01, caption, fontsize=7, color="#5f6368")
-    figure.tight_layout(rect=(0, 0.06, 1, 1))
+    figure.tight_layout(rect=(0, 0.06, 1, 1), w_pad=2)
     DOCS.mkdir(exist_ok=True)
     path = DOCS / f"{name}.svg"
     figure.savefig(path, metadata={"Date": None})
