@@ -35,7 +35,8 @@ class PendingTasks:
         return call.task_id
 
 
-def get_backend(request: Request) -> Backend:
+# async, or FastAPI runs it on one of the 40 threads that slow plain endpoints can fill.
+async def get_backend(request: Request) -> Backend:
     """Return the application's backend, opened by its lifespan."""
     backend: Backend = request.app.state.backend
     return backend
