@@ -6,39 +6,42 @@ import re
 import sys
 import unicodedata
 
-# What the rendered project imports, or stands beside, under these names.
-TAKEN = {
-    *(
-        "aiosmtpd",
-        "billiard",
-        "amqp",
-        "annotated_types",
-        "anyio",
-        "asgi_correlation_id",
-        "celery",
-        "click",
-        "dotenv",
-    ),
-    *("email_validator", "fastapi", "filelock", "h11", "httptools", "httpx2", "jinja2", "kombu"),
-    *("mypy", "packaging", "prometheus_client", "pydantic", "pydantic_core", "pydantic_settings"),
-    *("pytest", "redis", "ruff", "src", "starlette", "structlog", "tests", "typing_extensions"),
-    *("typing_inspection", "uvicorn", "uvloop", "vine", "watchfiles", "websockets", "yaml"),
-}
+# What the rendered project installs, or stands beside, under these names; and modules that the
+# standard library of a later Python has.
+TAKEN = """
+    aiosmtpd amqp annotated_doc annotated_types annotationlib anyio asgi_correlation_id
+    ast_serialize async_timeout atpublic attr attrs billiard celery celery_types click
+    click_didyoumean click_plugins click_repl colorama compression conftest dateutil
+    django_celery_results dns dnspython dotenv email_validator ephem exceptiongroup fastapi
+    filelock h11 hatchling httpcore2 httptools httpx2 idna iniconfig jinja2 kombu librt
+    markupsafe mypy mypy_extensions mypyc opentelemetry opentelemetry_api packaging pathspec
+    pip pluggy prometheus_client prompt_toolkit public py pydantic pydantic_core
+    pydantic_settings pygments pytest python_dateutil python_dotenv pyyaml redis ruff
+    setuptools six src starlette structlog test tests truststore typing_extensions
+    typing_inspection tzdata tzlocal uvicorn uvloop vine watchfiles wcwidth websockets yaml
+""".split()  # noqa: SIM905
 DEVICES = {"con", "prn", "aux", "nul"} | {
     f"{name}{n}" for name in ("com", "lpt") for n in range(10)
 }
-LONGEST = {"project_name": 60, "project_short_description": 200, "full_name": 100}
-BIDIRECTIONAL = set("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+LONGEST = {"project_name": 40, "project_short_description": 200, "full_name": 100}
+BIDIRECTIONAL = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+# RFC 5322's dot-atom, and a host name with a dot.
+ADDRESS = (
+    r"(?=.{1,64}@)[\w!#$%&'*+/=?^`{|}~-]+(\.[\w!#$%&'*+/=?^`{|}~-]+)*"
+    r"@([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?"
+)
 
 
 def text_problem(text: str, longest: int) -> str:
     """Return what is wrong with a free text, or nothing."""
-    if not text.strip():
-        return "must not be blank"
+    if not any(map(str.isalpha, text)):
+        return "must hold a letter"
     if text != text.strip():
         return "must not begin or end with a space"
     if len(text) > longest:
         return f"has {len(text)} characters; {longest} is the most"
+    if jinja := re.search(r"\{[#%{]", text):  # cruft renders the answers anew
+        return f"must not hold {jinja.group()}, which begins an instruction to cookiecutter"
     for character in text:
         if (
             unicodedata.category(character) in ("Cc", "Zl", "Zp", "Cs")
@@ -48,36 +51,59 @@ def text_problem(text: str, longest: int) -> str:
     return ""
 
 
+def taken_by(slug: str) -> str:
+    """Return what else has this name, or nothing."""
+    if keyword.iskeyword(slug) or keyword.issoftkeyword(slug):
+        return "is a word of Python"
+    if slug in sys.stdlib_module_names:
+        return "is a module of Python's standard library"
+    if slug in TAKEN:
+        return "is a package that the project uses"
+    if slug in DEVICES:
+        return "is a device on Windows"
+    return ""
+
+
+def suggestion(slug: str) -> str:
+    """Return a name that can be taken, as like this one as can be."""
+    plain = unicodedata.normalize("NFKD", slug).encode("ascii", "ignore").decode().lower()
+    words = re.sub(r"[^a-z0-9]+", "_", plain).lstrip("0123456789_")[:40].rstrip("_")
+    if words and not taken_by(words):
+        return words
+    return f"{words or 'task'}_service"
+
+
 def slug_problem(slug: str) -> str:
     """Return what is wrong with the name of the package, or nothing."""
-    if not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", slug):
-        words = re.sub(r"[^a-z0-9]+", "_", slug.lower()).strip("_").lstrip("0123456789_")[:40]
-        return (
-            "must be a letter and up to 39 more of a-z, 0-9 and _"
-            f"; try {words.rstrip('_') or 'task_service'}"
-        )
-    if keyword.iskeyword(slug) or keyword.issoftkeyword(slug):
-        return f"is a word of Python; try {slug}_service"
-    if slug in sys.stdlib_module_names:
-        return f"is a module of Python's standard library; try {slug}_service"
-    if slug in TAKEN:
-        return f"is a package that the project uses; try {slug}_service"
-    if slug in DEVICES:
-        return f"is a device on Windows; try {slug}_service"
-    return ""
+    problem = taken_by(slug)
+    if not re.fullmatch(r"[a-z]([a-z0-9_]{0,38}[a-z0-9])?", slug):
+        problem = "must be at most 40 of a-z, 0-9 and _, begin with a letter and not end with _"
+    return problem and f"{problem}; try {suggestion(slug)}"
 
 
 def problems(answers: dict[str, object]) -> list[str]:
     """Return one line for each bad answer: its name, its value, and what would be right."""
-    found = {name: text_problem(str(answers[name]), most) for name, most in LONGEST.items()}
+    found = {name: text_problem(str(answers[name] or ""), most) for name, most in LONGEST.items()}
+    if str(answers["project_name"]).startswith("/"):
+        found["project_name"] = "must not begin with /"
     found["project_slug"] = slug_problem(str(answers["project_slug"]))
     email = str(answers["email"])
-    if len(email) > 254 or not re.fullmatch(r"[\w.+%-]+@[\w-]+(\.[\w-]+)+", email, re.ASCII):
+    if len(email) > 254 or not re.fullmatch(ADDRESS, email, re.ASCII | re.IGNORECASE):
         found["email"] = "must be an address like you@example.com"
     for name in ("include_email_task", "include_log_task"):
         if not isinstance(answers[name], bool):
             found[name] = "must be yes or no, and needs cookiecutter 2.7 or newer"
-    return [f"{name}: {answers[name]!r} {problem}" for name, problem in found.items() if problem]
+    return [
+        f"{name}: {shortened(answers[name])} {problem}"
+        for name, problem in found.items()
+        if problem
+    ]
+
+
+def shortened(answer: object) -> str:
+    """Return an answer on one line, its middle left out where it is long."""
+    text = repr(answer)
+    return text if len(text) <= 100 else f"{text[:60]}...{text[-20:]}"
 
 
 def main(answers: dict[str, object]) -> None:

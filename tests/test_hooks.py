@@ -30,15 +30,19 @@ GOOD: dict[str, object] = {
         ("project_slug", "My App", "try my_app"),
         ("project_slug", "1st", "try st"),
         ("project_slug", "..", "try task_service"),
-        ("project_slug", "x" * 41, "39 more"),
+        (
+            "project_slug",
+            "x" * 41,
+            f"at most 40 of a-z, 0-9 and _, begin with a letter and not end with _; try {'x' * 40}",
+        ),
         ("project_slug", "class", "try class_service"),
         ("project_slug", "match", "word of Python"),
         ("project_slug", "json", "standard library"),
         ("project_slug", "fastapi", "package that the project uses"),
         ("project_slug", "nul", "Windows"),
-        ("project_name", " ", "blank"),
+        ("project_name", " ", "letter"),
         ("project_name", "a ", "space"),
-        ("project_name", "x" * 61, "60"),
+        ("project_name", "x" * 41, "41 characters; 40"),
         ("project_name", "a\nb", "U+000A"),
         ("project_short_description", "a\u202eb", "U+202E"),
         ("full_name", "a\u2028b", "U+2028"),
@@ -54,7 +58,7 @@ def test_a_bad_answer_is_refused_with_advice(name: str, value: object, advice: s
 
 
 def test_odd_but_harmless_text_is_taken() -> None:
-    assert problems(GOOD | {"project_name": "O'Neil's \"best\" \\ {{ app }}: #1 🚀"}) == []
+    assert problems(GOOD | {"project_name": "O'Neil's \"best\" \\ ${app}}: #1 🚀"}) == []
 
 
 def test_all_bad_answers_are_named_at_once_and_nothing_stays(tmp_path: Path) -> None:
