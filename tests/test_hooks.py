@@ -1,15 +1,20 @@
 """The hooks: every bad answer is refused with a line that helps, and nothing stays behind."""
 
+import importlib.metadata
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from harness.project import TEMPLATE, bake
+from harness.project import SLUG, TEMPLATE, Project, bake
 from hooks.post_gen_project import next_steps
-from hooks.pre_gen_project import problems
+from hooks.pre_gen_project import problems, slug_problem
+
+from .rendering import typed
+from .variants import CONTEXT, OPTIONS
 
 GOOD: dict[str, object] = {
     "project_name": "Task Service",
@@ -35,6 +40,13 @@ GOOD: dict[str, object] = {
             "x" * 41,
             f"at most 40 of a-z, 0-9 and _, begin with a letter and not end with _; try {'x' * 40}",
         ),
+        ("project_slug", "Class", "try class_service"),
+        ("project_slug", "../../etc", "try etc"),
+        ("project_slug", "a/b", "try a_b"),
+        ("project_slug", "café", "try cafe"),
+        ("project_slug", "a_", "try a"),  # no name for a package: PEP 508
+        ("project_slug", "test", "try test_service"),
+        ("project_slug", "celery_types", "try celery_types_service"),  # would depend on itself
         ("project_slug", "class", "try class_service"),
         ("project_slug", "match", "word of Python"),
         ("project_slug", "json", "standard library"),
@@ -46,7 +58,16 @@ GOOD: dict[str, object] = {
         ("project_name", "a\nb", "U+000A"),
         ("project_short_description", "a\u202eb", "U+202E"),
         ("full_name", "a\u2028b", "U+2028"),
+        ("project_name", "0.0.0.0", "letter"),  # noqa: S104
+        ("project_name", "/tmp/x", "begin with /"),  # noqa: S108
+        ("project_short_description", "{{ x }}", "{{, which begins an instruction"),
+        ("project_short_description", "a {% x", "{%"),
+        ("full_name", "{# x", "{#"),
+        ("full_name", None, "letter"),
         ("email", "ada", "you@example.com"),
+        ("email", "a..b@example.com", "you@example.com"),
+        ("email", "a@-.com", "you@example.com"),
+        ("email", "a@b", "you@example.com"),
         ("email", 'a"b@example.com', "you@example.com"),
         ("include_log_task", "n", "2.7"),
     ],
@@ -55,6 +76,52 @@ def test_a_bad_answer_is_refused_with_advice(name: str, value: object, advice: s
     (line,) = problems(GOOD | {name: value})
     assert line.startswith(f"{name}: {value!r} ")
     assert advice in line
+
+
+def test_a_long_answer_is_shown_in_part() -> None:
+    (line,) = problems(GOOD | {"full_name": "x" * 10_000})
+    assert len(line) < 200
+    assert line.endswith("xxx' has 10000 characters; 100 is the most")
+
+
+def test_no_slug_is_taken_that_hides_what_the_project_installs(installed: Project) -> None:
+    (packages,) = (installed.path / ".venv").glob("**/site-packages")
+    names = {
+        entry.name.split(".")[0].removesuffix("-stubs")
+        for entry in packages.iterdir()
+        if entry.suffix not in (".dist-info", ".pth")
+    }
+    names |= {
+        re.sub(r"[-_.]+", "_", found.metadata["Name"].lower())
+        for found in importlib.metadata.distributions(path=[str(packages)])
+    }
+    assert {"fastapi", "pydantic_settings", SLUG} <= names
+    assert {name for name in names if not slug_problem(name)} == {SLUG}
+
+
+def test_every_question_is_put_in_words_and_every_choice_explained() -> None:
+    prompts = CONTEXT["__prompts__"]
+    assert isinstance(prompts, dict)
+    assert list(prompts) == list(OPTIONS)
+    for name, default in OPTIONS.items():
+        words = prompts[name]
+        if isinstance(default, list):
+            assert list(words) == ["__prompt__", *default]
+        for text in words.values() if isinstance(words, dict) else [words]:
+            assert "[" not in text, "rich takes it for markup"
+
+
+@pytest.mark.parametrize(
+    ("name", "slug"),
+    [
+        ("Task Service", "task_service"),
+        ("Café: O'Neil's  best-ever!", "cafe_o_neil_s_best_ever"),
+        ("x" * 20 + " " + "y" * 19, "x" * 20 + "_" + "y" * 19),
+    ],
+)
+def test_the_slug_offered_can_be_taken(name: str, slug: str) -> None:
+    assert typed({"project_name": name})["project_slug"] == slug
+    assert not slug_problem(slug)
 
 
 def test_odd_but_harmless_text_is_taken() -> None:

@@ -16,34 +16,20 @@ import unicodedata
 from collections.abc import Callable
 from email.utils import parseaddr
 from pathlib import Path
-from unittest import mock
 
 import pytest
 import yaml
-from cookiecutter.generate import generate_context
-from cookiecutter.prompt import prompt_for_config
-from cookiecutter.utils import create_env_with_context
 from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
-from jinja2 import Environment, FileSystemLoader, Template
 from markdown_it import MarkdownIt
 from markdown_it.common.utils import escapeHtml
 
-from harness.project import TEMPLATE, bake
+from harness.project import bake
 from hooks.pre_gen_project import BIDIRECTIONAL, LONGEST, problems, slug_problem, taken_by
 
-from .variants import CONTEXT, OPTIONS
+from .rendering import CHOICES, Answers, Files, render, typed
 
-Answers = dict[str, object]
-Files = dict[str, str]
-
-ROOT = TEMPLATE / "{{cookiecutter.project_slug}}"
 TEXTS = ("project_name", "project_short_description", "full_name", "email")
-CHOICES = {
-    name: default if isinstance(default, list) else [True, False]
-    for name, default in OPTIONS.items()
-    if isinstance(default, list | bool)
-}
 # Stand-ins that occur nowhere else: where one stands, an answer must stand.
 STAND_INS: Answers = {
     "project_name": "Qnameq",
@@ -96,50 +82,6 @@ ANYTHING = st.fixed_dictionaries(
         for name in STAND_INS
     }
 )
-
-
-@functools.cache
-def environment() -> Environment:
-    """Return cookiecutter's environment for the template, which compiles each text only once."""
-    made: Environment = create_env_with_context({"cookiecutter": CONTEXT})
-    made.loader = FileSystemLoader([ROOT, TEMPLATE / "templates"])
-    made.from_string = functools.cache(made.from_string)  # type: ignore[assignment,method-assign]
-    return made
-
-
-@functools.cache
-def templates() -> list[tuple[Template, Template]]:
-    """Return the template's files, compiled: their names and their contents."""
-    names = [
-        path.relative_to(ROOT).as_posix() for path in sorted(ROOT.rglob("*")) if path.is_file()
-    ]
-    return [(environment().from_string(name), environment().get_template(name)) for name in names]
-
-
-def typed(answers: Answers) -> Answers:
-    """Return cookiecutter's context for answers as a person types them at its prompts."""
-
-    def answer(name: str, default: object, *_: object) -> object:
-        return answers.get(name, default[0] if isinstance(default, list) else default)
-
-    with mock.patch.multiple(
-        "cookiecutter.prompt",
-        create_env_with_context=lambda _: environment(),
-        read_user_variable=answer,
-        read_user_choice=answer,
-        read_user_yes_no=answer,
-    ):
-        return dict(prompt_for_config(generate_context(TEMPLATE / "cookiecutter.json")))
-
-
-def render(context: Answers) -> Files:
-    """Return the texts of the project's files."""
-    rendered = ((name.render(cookiecutter=context), text) for name, text in templates())
-    return {
-        name: text.render(cookiecutter=context)
-        for name, text in rendered
-        if name and not name.endswith("/")
-    }
 
 
 @functools.cache

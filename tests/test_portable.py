@@ -1,0 +1,113 @@
+"""The same project on every machine: whoever bakes it, wherever it is checked out."""
+
+import itertools
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.project import TEMPLATE, Project, bake
+from hooks.pre_gen_project import DEVICES
+
+from .conftest import Bake
+from .rendering import CHOICES, ROOT, Answers, render, typed
+from .variants import VARIANTS, Variant
+
+ALL = [dict(zip(CHOICES, values, strict=True)) for values in itertools.product(*CHOICES.values())]
+# Makes every clock of Python, cookiecutter's included, show another year.
+ANOTHER_YEAR = """
+import datetime, time
+
+class Later(datetime.datetime):
+    @classmethod
+    def now(cls, tz=None):
+        return cls(2099, 7, 1, tzinfo=tz)
+
+datetime.datetime = Later
+time.time = lambda: 4086547200.0
+"""
+
+
+def contents(project: Project) -> dict[str, tuple[bytes, int]]:
+    """Return each file's bytes and permissions."""
+    files = {name: project.path / name for name in project.files()}
+    return {name: (path.read_bytes(), path.stat().st_mode) for name, path in files.items()}
+
+
+def test_the_same_bytes_whatever_the_time_user_locale_and_umask(tmp_path: Path) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(ANOTHER_YEAR)
+    home = tmp_path / "home"
+    home.mkdir()
+    environment = os.environ | {
+        "PYTHONPATH": str(tmp_path / "site"),
+        "PYTHONHASHSEED": "7",
+        "HOME": str(home),
+        "USER": "somebody",
+        "LOGNAME": "somebody",
+        "TZ": "Pacific/Kiritimati",
+        "LC_ALL": "C",
+    }
+    year = "import arrow; print(arrow.now().year)"
+    command = [sys.executable, "-c", year]
+    assert subprocess.check_output(command, env=environment, text=True) == "2099\n"
+    subprocess.run(
+        [sys.executable, "-m", "cookiecutter", TEMPLATE, "--no-input", "-o", "elsewhere"],
+        cwd=tmp_path,
+        env=environment,
+        umask=0o077,
+        check=True,
+        capture_output=True,
+    )
+    elsewhere = Project(tmp_path / "elsewhere" / "task_service")
+    assert contents(elsewhere) == contents(bake(tmp_path / "here"))
+
+
+@pytest.mark.parametrize("licence", ["MIT", "BSD-3-Clause"])
+def test_a_licence_names_its_owner_and_no_year(licence: str, bake: Bake) -> None:
+    text = bake(open_source_license=licence, full_name="Ada Lovelace").read("LICENSE")
+    assert "Copyright (c) Ada Lovelace\n" in text
+    assert not re.search(r"\b(19|20)\d\d\b", text)
+
+
+@pytest.mark.parametrize("slug", ["a" * 40, "data", "dist"])
+def test_file_names_suit_windows_and_macos(slug: str) -> None:
+    for choices in ALL:
+        files = render(typed(choices | {"project_slug": slug}))
+        names = set(files) | {str(folder) for name in files for folder in Path(name).parents}
+        assert len({name.lower() for name in names}) == len(names), "differ by case only"
+        for name in names:
+            assert len(name) <= 120
+            assert re.fullmatch(r"[\w./-]+", name, re.ASCII), name
+            assert DEVICES.isdisjoint(part.split(".")[0].lower() for part in name.split("/"))
+            assert not any(part.endswith(".") for part in name.split("/") if part != "."), name
+
+
+def test_the_template_can_be_checked_out_on_windows() -> None:
+    for path in ROOT.rglob("*"):
+        name = path.relative_to(TEMPLATE).as_posix()
+        assert not path.is_symlink(), name
+        assert not set(name) & set('<>:"|?*\\'), name
+        assert len(name) <= 160, name  # of 260, of which the folder of cookiecutter takes 70
+        assert not name.endswith((" ", ".")), name
+
+
+@pytest.mark.parametrize("slug", ["data", "dist"])
+def test_a_project_does_not_ignore_its_own_files(slug: str, tmp_path: Path) -> None:
+    project = bake(tmp_path, project_slug=slug)
+    project.run("git", "init", "--quiet")
+    assert "!!" not in project.run("git", "status", "--porcelain", "--ignored")
+
+
+@pytest.mark.parametrize("variant_", VARIANTS, ids=lambda variant: variant.id)
+def test_every_make_target_is_a_command_of_the_readme(variant_: Variant) -> None:
+    files = render(typed(Answers(variant_.answers)))
+    targets = re.split(r"^(\w+):.*\n", files["Makefile"], flags=re.MULTILINE)
+    recipes = dict(zip(targets[1::2], targets[2::2], strict=True))
+    assert "uv run pytest" in recipes["test"]
+    for target in recipes.keys() - {"help"}:  # it lists the targets themselves
+        for command in re.findall(r"^\t@?(.+)", recipes[target], re.MULTILINE):
+            assert f"\n{command}\n" in files["README.md"], f"make {target}"
