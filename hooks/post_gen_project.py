@@ -1,32 +1,36 @@
 """Says what to do next."""
 
-import contextlib
-import json
 import os
 
 
 def remove_empty_folders() -> None:
     """Remove the folders of a CI that was not chosen: cookiecutter can't leave a folder out."""
     for folder in (".github/workflows", ".github"):
-        with contextlib.suppress(OSError):  # it holds a file, or is not there
+        if os.path.isdir(folder) and not os.listdir(folder):
             os.rmdir(folder)
 
 
-def next_steps(answers: dict[str, object]) -> list[str]:
+def next_steps(slug: str, celery: bool, any_task: bool) -> list[str]:
     """Return the next commands, fit to the answers."""
-    steps = [f"cd {answers['project_slug']}", "uv sync", "make run"]
-    if answers["task_backend"] == "Celery":
+    steps = [f"cd {slug}", "uv sync", "make run"]
+    if celery:
         steps[2] += "        # and, in a second terminal: make worker"
-    if not answers["include_email_task"] and not answers["include_log_task"]:
+    if not any_task:
         steps.append("# then add a first task: README.md says how")
     return steps
 
 
-def main(answers: dict[str, object]) -> None:
+def main(slug: str, celery: bool, any_task: bool) -> None:
     """Tidy up, and print the next steps."""
     remove_empty_folders()
-    print("\n".join(["", "Next:", *(f"  {step}" for step in next_steps(answers)), ""]))
+    print(
+        "\n".join(["", "Next:", *(f"  {step}" for step in next_steps(slug, celery, any_task)), ""])
+    )
 
 
-if __name__ == "__main__":
-    main(json.loads(r"""{{ cookiecutter | jsonify }}"""))
+if __name__ == "__main__":  # after the other hook the answers need no JSON, which is slow to import
+    main(
+        "{{ cookiecutter.project_slug }}",
+        celery=bool("{{ cookiecutter.__celery }}"),
+        any_task=bool("{{ cookiecutter.__any_task }}"),
+    )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.project import SLUG, TEMPLATE, Project, bake
+from harness.project import SLUG, TEMPLATE, Project
 from hooks.post_gen_project import next_steps
 from hooks.pre_gen_project import problems, slug_problem
 
@@ -145,12 +145,18 @@ def test_all_bad_answers_are_named_at_once_and_nothing_stays(tmp_path: Path) -> 
 
 
 def test_the_next_steps_fit_the_answers() -> None:
-    assert next_steps(GOOD)[:2] == ["cd task_service", "uv sync"]
-    assert "make worker" in "\n".join(next_steps(GOOD))
-    simple = next_steps(GOOD | {"task_backend": "BackgroundTasks", "include_email_task": False})
-    assert "worker" not in "\n".join(simple)
-    assert "README" in simple[-1]
+    steps = next_steps("task_service", celery=True, any_task=True)
+    assert steps[:2] == ["cd task_service", "uv sync"]
+    assert "make worker" in steps[-1]
+    steps = next_steps("task_service", celery=False, any_task=False)
+    assert "worker" not in "\n".join(steps)
+    assert "README" in steps[-1]
 
 
-def test_the_real_command_renders_the_defaults(tmp_path: Path) -> None:
-    assert "task_service" in bake(tmp_path).read("pyproject.toml")
+@pytest.mark.parametrize(("answer", "celery"), [("BackgroundTasks", False), ("Celery", True)])
+def test_the_real_command_prints_the_next_steps(answer: str, celery: bool, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "cookiecutter", str(TEMPLATE), "--no-input"]
+    shown = subprocess.check_output([*command, f"task_backend={answer}"], cwd=tmp_path, text=True)
+    for step in next_steps(SLUG, celery=celery, any_task=True):
+        assert f"  {step}\n" in shown
+    assert ("worker" in shown) == celery

@@ -1,0 +1,60 @@
+"""What a bake costs, beside an empty template's: ``python -m benchmarks.bake``."""
+
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from harness.project import TEMPLATE
+
+ROUNDS = 15
+
+
+def cost(command: list[str], home: Path) -> tuple[float, float]:
+    """Run a command; returns the seconds that it took, and those of a processor."""
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    subprocess.run(
+        command, check=True, stdout=subprocess.DEVNULL, env=os.environ | {"HOME": str(home)}
+    )
+    took, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return took, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def empty_template(folder: Path) -> Path:
+    """Make a template of one empty file, without a hook."""
+    project = folder / "empty" / "{{cookiecutter.project_slug}}"
+    project.mkdir(parents=True)
+    (project / "README.md").touch()
+    (project.parent / "cookiecutter.json").write_text('{"project_slug": "empty"}')
+    return project.parent
+
+
+def run() -> None:
+    """Bake both templates in turn, and print a table of whole processes."""
+    with tempfile.TemporaryDirectory(prefix="bake-") as name:
+        folder = Path(name)
+        bake = [sys.executable, "-m", "cookiecutter", "--no-input"]
+        commands = {
+            "an empty template": [*bake, str(empty_template(folder))],
+            "this one": [*bake, str(TEMPLATE)],
+            "this one without its hooks": [*bake, "--accept-hooks", "no", str(TEMPLATE)],
+        }
+        costs: dict[str, list[tuple[float, float]]] = {title: [] for title in commands}
+        for number in range(ROUNDS + 1):
+            for title, command in commands.items():
+                into = ["--output-dir", str(folder / f"{number}-{title.replace(' ', '-')}")]
+                costs[title].append(cost([*command, *into], folder))
+    print(f"\n**A bake, whole process, {ROUNDS} in turn**\n")
+    print("| | fastest | median | processor, median |\n| --- | --- | --- | --- |")
+    for title, figures in costs.items():
+        took, processor = zip(*figures[1:], strict=True)  # the first one fills the caches
+        cells = (min(took), statistics.median(took), statistics.median(processor))
+        print(f"| {title} | {' | '.join(f'{cell:.3f} s' for cell in cells)} |")
+
+
+if __name__ == "__main__":
+    run()
