@@ -145,6 +145,8 @@ def check(context: Answers) -> Files:
         suffix = Path(name).suffix
         if not any(str(STAND_INS[answer]) in before for answer in TEXTS) or name == "LICENSE":
             assert text == replace(before), name
+        elif suffix not in READERS:
+            raise AssertionError(f"{name} holds an answer: who reads it back?")
         elif suffix == ".md":
             assert READERS[suffix](text) == replace_html(str(read(suffix, before))), name
         else:
