@@ -33,7 +33,7 @@ TEXTS = ("project_name", "project_short_description", "full_name", "email")
 # Stand-ins that occur nowhere else: where one stands, an answer must stand.
 STAND_INS: Answers = {
     "project_name": "Qnameq",
-    "project_slug": "qslugq",
+    "project_slug": "q_slug_q",
     "project_short_description": "Qdescriptionq",
     "full_name": "Qauthorq",
     "email": "qemailq@example.com",
@@ -132,6 +132,8 @@ def check(context: Answers) -> Files:
     """Check that each answer stands intact wherever it is used; return the project's files."""
     expected = stand_in(tuple(context[name] for name in CHOICES))
     answers = {str(text): str(context[name]) for name, text in STAND_INS.items()}
+    # Kubernetes' names have no underscores.
+    answers["q-slug-q"] = str(context["project_slug"]).replace("_", "-")
     pattern = re.compile("|".join(map(re.escape, answers)))
 
     def replace(text: str) -> str:
