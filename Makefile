@@ -5,7 +5,7 @@ ONLY ?= background celery
 RUN := .venv/bin/
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-matrix release lint bench losses
+.PHONY: help demo test test-matrix release lint bench losses faults
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
@@ -32,6 +32,9 @@ bench: .venv/ready ## Measure beside the tutorial's code (ONLY=background, celer
 
 losses: .venv/ready ## Show what the tutorial's code loses on BackgroundTasks
 	@$(RUN)python -m benchmarks.losses
+
+faults: .venv/ready ## Show what faults of Redis and of workers do to a textbook's Celery
+	@$(RUN)python -m benchmarks.faults
 
 .venv/ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("error: Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'

@@ -147,7 +147,7 @@ def test_a_full_broker_is_said_and_what_it_holds_is_run(
     assert work(service)[0] == 202
     for task_id in running_ids:
         assert service.wait_for_task(task_id, 30)["status"] == "succeeded"
-    until(lambda: len(those_that(service, "ends")) == 3, 15, "all that was accepted has run")
+    until(lambda: len(those_that(service, "ends")) == 3, 60, "all that was accepted has run")
     if not isinstance(broker, RabbitMQ):
         return
     results.freeze()  # the broker is well, but no status can be kept

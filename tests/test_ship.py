@@ -166,7 +166,7 @@ def test_compose_is_valid_and_fits_the_image(bake: Bake, backend: str, email: bo
 
 
 def test_the_manifest_is_valid_and_fits_the_image(bake: Bake, backend: str) -> None:
-    project = bake(task_backend=backend, project_slug="a_service_")
+    project = bake(task_backend=backend, project_slug="a_service")
     check(project, "kubernetes-validate", "--strict", "--quiet", "kubernetes.yaml")
     service, *_ = yaml.safe_load_all(project.read("kubernetes.yaml"))
     workloads = documents(project)
