@@ -118,6 +118,14 @@ class Terminal:
         self._read_until(prompt)
         os.write(self.master, text.encode())
 
+    def interrupt(self, prompt: str) -> None:
+        """Press Ctrl-C at the prompt, again where it came while readline took the terminal over."""
+        self._read_until(prompt)
+        deadline = time.monotonic() + 60
+        while self.process.poll() is None and time.monotonic() < deadline:
+            os.write(self.master, b"\x03")
+            time.sleep(0.3)
+
     def end(self) -> int:
         """Wait for the end; returns the exit status."""
         self._read_until(None)
@@ -187,7 +195,7 @@ def test_a_refusal_after_the_prompts_leaves_nothing(terminal: Terminal, workplac
 def test_ctrl_c_at_a_prompt_leaves_nothing(terminal: Terminal, workplace: Path, last: int) -> None:
     for number in range(1, last):
         terminal.answer(f"[{number}/", "\n")
-    terminal.answer(f"[{last}/", "\x03")
+    terminal.interrupt(f"[{last}/")
     assert terminal.end() == 1
     assert "Aborted" in terminal.shown
     assert not list(workplace.iterdir())
