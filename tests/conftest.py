@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from pytest_cookies.plugin import Cookies
 
+from harness.probes import add_probes
 from harness.project import TEMPLATE, Project
 
 from .variants import VARIANTS, Variant
@@ -48,5 +49,13 @@ def project(variant: Variant, bake: Bake) -> Project:
 @pytest.fixture(scope="session")
 def installed(project: Project) -> Project:
     """Return the variant with an environment of its own, from nothing but what it declares."""
+    project.sync()
+    return project
+
+
+def install_with_probes(bake: Bake, backend: str) -> Project:
+    """Return an installed project with a task that does what a test asks for."""
+    project = bake(task_backend=backend)
+    add_probes(project)
     project.sync()
     return project

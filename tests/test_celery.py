@@ -10,12 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.probes import add_probes
 from harness.project import Project
 from harness.servers import RabbitMQ, Redis, Server, missing_servers
 from harness.service import Service, running, until
 
-from .conftest import Bake
+from .conftest import Bake, install_with_probes
 from .test_service import keep_the_http_contract
 from .variants import VARIANTS, Variant
 
@@ -57,10 +56,7 @@ def settings(request: pytest.FixtureRequest, calm: dict[str, Server]) -> dict[st
 @pytest.fixture(scope="session")
 def probed(bake: Bake) -> Project:
     """Return a Celery project with a task that does what it is told."""
-    project = bake(task_backend="Celery")
-    add_probes(project)
-    project.sync()
-    return project
+    return install_with_probes(bake, "Celery")
 
 
 @pytest.fixture(

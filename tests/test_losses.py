@@ -17,11 +17,10 @@ import httpx2
 import pytest
 
 from harness.mail import mail_server
-from harness.probes import add_probes
 from harness.project import Project
 from harness.service import Process, Service, running, until
 
-from .conftest import Bake
+from .conftest import Bake, install_with_probes
 
 CLIENTS = 8
 
@@ -29,10 +28,7 @@ CLIENTS = 8
 @pytest.fixture(scope="session")
 def project(bake: Bake) -> Project:
     """Return a project on BackgroundTasks with a task that does what a test asks for."""
-    project = bake(task_backend="BackgroundTasks")
-    add_probes(project)
-    project.sync()
-    return project
+    return install_with_probes(bake, "BackgroundTasks")
 
 
 @pytest.fixture
