@@ -36,10 +36,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from ..taskqueue import TaskQueue
+from ..taskqueue import TaskQueue, TaskRoute
 from ..tasks.probe import probe
 
-router = APIRouter()
+router = APIRouter(route_class=TaskRoute)
 
 
 @router.post("/probes/", status_code=202)

@@ -33,10 +33,10 @@ def export(report: str) -> None:
     f"src/{SLUG}/api/uploads.py": """\
 from fastapi import APIRouter
 
-from ..taskqueue import TaskQueue
+from ..taskqueue import TaskQueue, TaskRoute
 from ..tasks.export import export
 
-router = APIRouter()
+router = APIRouter(route_class=TaskRoute)
 
 
 @router.post("/exports/", status_code=202)

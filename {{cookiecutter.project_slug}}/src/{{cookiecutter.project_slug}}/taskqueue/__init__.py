@@ -1,13 +1,14 @@
 """Background tasks: how they are written, enqueued, stored and run."""
 
 from .backend import open_backend
-from .queue import TaskBackend, TaskQueue, unavailable
+from .queue import TaskBackend, TaskQueue, TaskRoute, unavailable
 from .runner import current_task_id
 from .task import TaskStatus, Unavailable, task
 
 __all__ = [
     "TaskBackend",
     "TaskQueue",
+    "TaskRoute",
     "TaskStatus",
     "Unavailable",
     "current_task_id",

@@ -34,14 +34,17 @@ class Outcome(NamedTuple):
 
 
 def attempt(call: Call, number: int) -> Outcome:
-    """Run the task of a call, for the ``number``-th time; an ``async`` one on a loop of its own."""
+    """Run the task of a call, for the ``number``-th time; an ``async`` one on a loop of its own.
+
+    Raises SystemExit where the task or, in Celery, the end of its worker does.
+    """
     token = _task_id.set(call.task_id)
     correlation_id.set(call.request_id)
     try:
         result = REGISTRY[call.name].function(**json.loads(call.arguments))
         if inspect.iscoroutine(result):
             asyncio.run(result)
-    except BaseException as error:  # sys.exit() in a task must not end its thread
+    except Exception as error:
         return _retry_or_fail(call, number, error)
     finally:
         _task_id.reset(token)
@@ -53,7 +56,7 @@ def after_death(call: Call, number: int) -> Outcome:
     return _retry_or_fail(call, number, None)
 
 
-def _retry_or_fail(call: Call, number: int, error: BaseException | None) -> Outcome:
+def _retry_or_fail(call: Call, number: int, error: Exception | None) -> Outcome:
     text = f"{type(error).__name__}: {error}" if error else "its process died"
     text = text.encode(errors="replace").decode()[:1000]  # what every store can take
     task = REGISTRY.get(call.name)  # one may be left from before it was renamed
