@@ -5,7 +5,7 @@ ONLY ?= background celery
 RUN := .venv/bin/
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-matrix release lint bench losses faults
+.PHONY: help demo test test-matrix screenshots release lint bench losses faults
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
@@ -18,6 +18,9 @@ test: .venv/ready ## Prove every variant
 
 test-matrix: .venv/ready ## Test every variant on every Python, with the newest and the lowest dependencies
 	$(RUN)pytest -m "matrix or not matrix" tests/test_matrix.py
+
+screenshots: .venv/ready ## Make the README's pictures anew
+	SCREENSHOTS=1 $(RUN)pytest -n0 -q tests/test_page.py -k picture
 
 release: .venv/ready ## Check everything, then tag the version of pyproject.toml
 	@$(RUN)python -m harness.release

@@ -13,7 +13,7 @@ from .service import free_port
 
 
 class Mailbox:
-    """The mails that arrived; each is answered after ``delay`` seconds."""
+    """The mails that arrived; each is answered after ``delay`` seconds, with ``reply``."""
 
     def __init__(self, port: int, delay: float) -> None:
         self.mails: list[Message] = []
@@ -23,14 +23,16 @@ class Mailbox:
             "SMTP_STARTTLS": "false",
             "EMAIL_FROM": "service@example.com",
         }
-        self._delay = delay
+        self.delay = delay
+        self.reply = "250 OK"
 
     async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
         """Keep a mail (the name is aiosmtpd's)."""
-        if self._delay:
-            await asyncio.sleep(self._delay)
-        self.mails.append(message_from_bytes(envelope.content))
-        return "250 OK"
+        if self.delay:
+            await asyncio.sleep(self.delay)
+        if self.reply.startswith("250"):
+            self.mails.append(message_from_bytes(envelope.content))
+        return self.reply
 
     def ids(self) -> list[str]:
         """Return the task ids in the ``Message-ID`` of each mail."""

@@ -24,3 +24,11 @@ def test_the_option_table_equals_cookiecutter_json() -> None:
     table = re.search(r"\| option .*?\n\n", README, re.DOTALL)
     assert table
     assert table.group().strip().splitlines()[2:] == rows
+
+
+def test_its_pictures_are_there() -> None:
+    pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", README)
+    assert "docs/page.png" in pictures
+    for picture in pictures:
+        assert (TEMPLATE / picture).read_bytes().startswith(b"\x89PNG"), picture
+        assert (TEMPLATE / picture).stat().st_size < 150_000, picture

@@ -38,8 +38,12 @@ ALWAYS = {
     f"{PACKAGE}/settings.py",
     f"{PACKAGE}/api/__init__.py",
     f"{PACKAGE}/api/health.py",
+    f"{PACKAGE}/api/page.py",
     f"{PACKAGE}/api/security.py",
     f"{PACKAGE}/api/tasks.py",
+    f"{PACKAGE}/page/page.css",
+    f"{PACKAGE}/page/page.html",
+    f"{PACKAGE}/page/page.js",
     f"{PACKAGE}/taskqueue/__init__.py",
     f"{PACKAGE}/taskqueue/backend.py",
     f"{PACKAGE}/taskqueue/queue.py",
@@ -49,6 +53,7 @@ ALWAYS = {
     "tests/__init__.py",
     "tests/conftest.py",
     "tests/test_health.py",
+    "tests/test_page.py",
     "tests/test_settings.py",
 }
 CELERY = {

@@ -15,6 +15,7 @@ from .api.health import router as health
 {% if cookiecutter.include_log_task %}
 from .api.items import router as items
 {% endif %}
+from .api.page import router as page
 from .api.security import require_api_key
 from .api.tasks import router as tasks
 from .settings import get_settings
@@ -50,6 +51,8 @@ def create_app() -> FastAPI:
 {% endif %}
     app.include_router(tasks, dependencies=protected)
     app.include_router(health)
+    if settings.page:
+        app.include_router(page)
     return app
 
 

@@ -18,6 +18,7 @@ class Settings(BaseSettings):
     environment: Literal["development", "production"] = "development"
     data_dir: Path = Path("data")
     api_key: SecretStr | None = None
+    page: bool | None = None  # the page at /; None: in development only
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     task_history: PositiveInt = 86_400  # seconds that a finished task's status is kept
     shutdown_grace: PositiveFloat = 10.0  # seconds that running tasks get after SIGTERM
@@ -44,6 +45,8 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _check_together(self) -> "Settings":
         production = self.environment == "production"
+        if self.page is None:
+            self.page = not production
         if production and self.api_key is None:
             raise ValueError("API_KEY must be set when ENVIRONMENT=production")
 {% if cookiecutter.__celery %}

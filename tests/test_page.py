@@ -1,0 +1,386 @@
+"""The page at ``/`` in a real browser: what it shows, what it refuses, who can use it."""
+
+import html
+import itertools
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect, sync_playwright
+
+from harness.mail import mail_server
+from harness.probes import add_task
+from harness.project import SLUG, TEMPLATE, Project
+from harness.service import Service, running
+
+from .conftest import Bake
+from .test_readme import blocks
+from .variants import VARIANTS
+
+WAIT = 30_000  # milliseconds
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
+QUIET = (
+    *("--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync"),
+    *("--disable-lcd-text", "--font-render-hinting=none"),  # pictures without coloured fringes
+)
+PICTURE = TEMPLATE / "docs" / "page.png"
+RECORD = """
+window.seen = [];
+new MutationObserver(() => {
+  for (const row of document.querySelectorAll("#tasks li")) {
+    const state = row.querySelector(".status").textContent;
+    const label = row.querySelector(".label").textContent;
+    if (!window.seen.some(([l, s]) => l === label && s === state)) window.seen.push([label, state]);
+  }
+}).observe(document, { subtree: true, childList: true, characterData: true });
+"""
+
+Open = Callable[..., Page]
+both_backends = pytest.mark.parametrize(
+    "variant",
+    [
+        pytest.param(variant, id=variant.id, marks=pytest.mark.xdist_group(variant.id))
+        for variant in VARIANTS
+        if variant.email and variant.log
+    ],
+    indirect=True,
+)
+one_backend = pytest.mark.parametrize(
+    "variant",
+    [
+        pytest.param(variant, id=variant.id, marks=pytest.mark.xdist_group(variant.id))
+        for variant in VARIANTS
+        if variant.email and variant.log and not variant.celery
+    ],
+    indirect=True,
+)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Run Debian's Chromium, or whichever there is."""
+    if not CHROMIUM:
+        if os.environ.get("CI"):
+            pytest.fail("Chromium must be installed where CI is set")
+        pytest.skip("needs Chromium")
+    expect.set_options(timeout=WAIT)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=QUIET, chromium_sandbox=os.geteuid() != 0
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(browser: Browser) -> Iterator[Open]:
+    """Return a function that opens a service's page; the console must stay free of complaints."""
+    complaints: list[str] = []
+
+    def listen(message: ConsoleMessage) -> None:
+        # The browser notes every answer of 400 and more; those are for the page to explain.
+        if message.type != "log" and not message.text.startswith("Failed to load resource"):
+            complaints.append(message.text)
+
+    def open_page(service: Service, **options: Any) -> Page:
+        context = browser.new_context(**options)
+        context.add_init_script(RECORD)
+        page = context.new_page()
+        page.set_default_timeout(WAIT)
+        page.on("console", listen)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto(service.url)
+        return page
+
+    yield open_page
+    for context in browser.contexts:
+        context.close()
+    assert complaints == []
+
+
+@pytest.fixture
+def service(installed: Project, tmp_path: Path) -> Iterator[Service]:
+    with running(installed, tmp_path / "data") as service:
+        yield service
+
+
+def create(page: Page, name: str) -> Locator:
+    """Create an item; returns its row."""
+    page.get_by_label("Name of an item").fill(name)
+    page.get_by_role("button", name="Create").click()
+    return row(page, name)
+
+
+def welcome(page: Page, address: str) -> Locator:
+    """Send a mail; returns its row."""
+    page.get_by_label("Address to welcome").fill(address)
+    page.get_by_role("button", name="Send mail").click()
+    return row(page, address)
+
+
+def row(page: Page, label: str) -> Locator:
+    return page.get_by_role("listitem").filter(has_text=label)
+
+
+def seen(page: Page, label: str) -> list[str]:
+    """Return the states that a task was shown in, in their order."""
+    return [state for name, state in page.evaluate("window.seen") if name == label]
+
+
+@both_backends
+def test_a_task_is_watched_from_queued_to_succeeded(
+    installed: Project, tmp_path: Path, open_page: Open
+) -> None:
+    with (
+        mail_server(delay=1) as mailbox,
+        running(
+            installed, tmp_path / "data", **mailbox.settings, TASK_CONCURRENCY="2"
+        ) as service,  # Celery's worker has two processes too
+    ):
+        page = open_page(service)
+        expect(page.get_by_text("from queued to its end")).to_be_visible()
+        addresses = [f"{name}@example.com" for name in ("ada", "grace", "mary", "radia", "jean")]
+        for address in addresses:
+            expect(welcome(page, address)).to_be_visible()
+        expect(page.get_by_text("Email will be sent soon")).to_be_visible()
+        last = row(page, addresses[-1])
+        expect(last).to_have_class("running")
+        expect(last).to_have_class("succeeded")
+        expect(last).to_contain_text("send_email")
+        assert seen(page, addresses[-1]) == ["queued", "running", "succeeded"]
+        expect(page.locator("#news")).to_have_text("jean@example.com: succeeded.")
+        expect(page.locator("#tasks .succeeded")).to_have_count(len(addresses))
+        page.reload()  # the tab remembers, the newest first
+        expect(page.locator("#tasks .label").first).to_have_text(addresses[-1])
+        expect(page.locator("#tasks .succeeded")).to_have_count(len(addresses))
+    assert len(mailbox.mails) == len(addresses)
+
+
+@both_backends
+def test_a_failure_and_a_retry_are_seen(
+    installed: Project, tmp_path: Path, open_page: Open
+) -> None:
+    with (
+        mail_server() as mailbox,
+        running(installed, tmp_path / "data", **mailbox.settings) as service,
+    ):
+        page = open_page(service)
+        mailbox.reply = "550 no such mailbox"
+        refused = welcome(page, "nobody@example.com")
+        expect(refused).to_have_class("failed")
+        expect(refused.locator(".error")).to_contain_text("550")
+        expect(page.locator("#news")).to_contain_text("nobody@example.com: failed, Refused: 550")
+        mailbox.reply = "451 try again later"
+        retried = welcome(page, "ada@example.com")
+        expect(retried).to_have_class("retrying")
+        expect(retried.locator(".error")).to_contain_text("451")
+        mailbox.reply = "250 OK"
+        expect(retried).to_have_class("succeeded")
+        expect(retried).to_contain_text("attempts")
+        expect(retried.locator(".error")).to_have_text("")
+
+
+@one_backend
+def test_a_bad_field_is_named(service: Service, open_page: Open) -> None:
+    page = open_page(service)
+    welcome(page, "nobody")
+    field = page.get_by_label("Address to welcome")
+    expect(page.locator("#email-message")).to_have_text(
+        "email: value is not a valid email address: An email address must have an @-sign."
+    )
+    expect(field).to_have_attribute("aria-invalid", "true")
+    expect(field).to_have_accessible_description(page.locator("#email-message").inner_text())
+    expect(field).to_be_focused()
+    expect(page.get_by_role("listitem")).to_have_count(0)
+    expect(welcome(page, "ada@example.com")).to_have_class("succeeded")
+    assert field.get_attribute("aria-invalid") is None
+
+
+@one_backend
+def test_a_key_is_asked_for_and_forgotten_with_the_tab(
+    installed: Project, tmp_path: Path, open_page: Open
+) -> None:
+    with running(installed, tmp_path / "data", API_KEY="open sesame") as service:
+        page = open_page(service)
+        create(page, "Lamp")
+        expect(page.locator("#name-message")).to_contain_text("key is missing or wrong")
+        field = page.get_by_label("X-API-Key")
+        expect(field).to_be_focused()
+        expect(page.get_by_role("listitem")).to_have_count(0)
+        field.fill("open sesame")
+        field.press("Enter")
+        expect(create(page, "Lamp")).to_have_class("succeeded")
+        page.reload()
+        expect(create(page, "Chair")).to_have_class("succeeded")
+        assert page.evaluate("localStorage.length + document.cookie.length") == 0
+        other = open_page(service)
+        create(other, "Table")
+        expect(other.locator("#name-message")).to_contain_text("key is missing or wrong")
+
+
+@one_backend
+def test_a_full_service_and_a_dead_one_are_told_in_words(
+    installed: Project, tmp_path: Path, open_page: Open
+) -> None:
+    with (
+        mail_server(delay=3) as mailbox,
+        running(installed, tmp_path / "data", **mailbox.settings, TASK_BACKLOG="1") as service,
+    ):
+        page = open_page(service)
+        waiting = welcome(page, "ada@example.com")
+        expect(waiting).to_have_class("running")
+        create(page, "Lamp")
+        expect(page.locator("#name-message")).to_have_text(
+            "Not accepted: 1 tasks are waiting: TASK_BACKLOG is reached. Try again in 5 s."
+        )
+        service.api.kill()
+        expect(page.locator("#trouble")).to_have_text("The service does not answer. Does it run?")
+        create(page, "Lamp")
+        expect(page.locator("#name-message")).to_have_text(
+            "The service does not answer. Does it run?"
+        )
+        expect(page.get_by_role("listitem")).to_have_count(1)
+
+
+@one_backend
+def test_a_keyboard_is_enough(service: Service, open_page: Open) -> None:
+    page = open_page(service)
+    stops = []
+    for _ in range(8):
+        page.keyboard.press("Tab")
+        focus = page.locator(":focus")
+        if not focus.count():
+            break  # past the page's end
+        stops.append(focus.evaluate("e => (e.textContent || e.id).trim()"))
+        assert focus.evaluate("e => getComputedStyle(e).outlineStyle") == "solid", stops
+    order = ["API reference", "Readiness", "name", "Create", "email", "Send mail", "API key"]
+    assert stops == order
+    page.locator("#name").focus()
+    page.keyboard.press("ControlOrMeta+A")
+    page.keyboard.type("Chair")
+    page.keyboard.press("Enter")
+    expect(row(page, "Chair")).to_have_class("succeeded")
+    expect(page.locator("#name")).to_be_focused()
+
+
+@one_backend
+def test_everybody_can_read_it(installed: Project, tmp_path: Path, open_page: Open) -> None:
+    with (
+        mail_server() as mailbox,
+        running(installed, tmp_path / "data", **mailbox.settings) as service,
+    ):
+        page = open_page(service)
+        check(page)
+        expect(create(page, "A<b>long</b>name" * 12)).to_have_class("succeeded")
+        mailbox.reply = "550 no such mailbox"
+        expect(welcome(page, "nobody@example.com")).to_have_class("failed")
+        mailbox.reply = "451 try again later"
+        expect(welcome(page, "ada@example.com")).to_have_class("retrying")
+        welcome(page, "nobody")
+        page.get_by_text("API key", exact=True).click()
+        schemes: list[Literal["light", "dark"]] = ["light", "dark"]
+        for scheme, width in itertools.product(schemes, (1024, 320)):
+            page.emulate_media(color_scheme=scheme)
+            page.set_viewport_size({"width": width, "height": 700})
+            check(page)
+            paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
+            brightness = sum(map(int, paper.removeprefix("rgb(").removesuffix(")").split(",")))
+            assert (brightness < 150) == (scheme == "dark"), paper
+            everything = "[...document.querySelectorAll(':not(input)')]"
+            too_wide = f"{everything}.filter((e) => e.scrollWidth > innerWidth)"
+            assert page.evaluate(f"{too_wide}.map((e) => e.tagName)") == []
+
+
+def check(page: Page) -> None:
+    """See that axe-core finds nothing to complain of."""
+    found = Axe().run(page).response["violations"]
+    assert [(each["id"], [node["html"] for node in each["nodes"]]) for each in found] == []
+
+
+@one_backend
+def test_it_runs_no_code_but_its_own(service: Service, browser: Browser) -> None:
+    page = browser.new_page()
+    page.goto(service.url)
+    violations = page.evaluate(
+        """async () => {
+          const blocked = [];
+          document.addEventListener("securitypolicyviolation", (violation) =>
+            blocked.push(violation.effectiveDirective));
+          const script = document.createElement("script");
+          script.textContent = "window.ran = true";
+          const style = document.createElement("style");
+          const image = document.createElement("img");
+          image.src = "http://127.0.0.1:9/";
+          document.body.append(script, style, image);
+          style.textContent = "body { display: none }";
+          await fetch("http://127.0.0.1:9/").catch(() => {});
+          await new Promise((resume) => setTimeout(resume, 100));
+          return [window.ran, ...new Set(blocked.sort())];
+        }"""
+    )
+    assert violations == [None, "connect-src", "img-src", "script-src-elem", "style-src-elem"]
+
+
+def test_without_a_task_it_shows_how_a_first_one_gets_its_form(
+    bake: Bake, tmp_path: Path, open_page: Open
+) -> None:
+    project = bake(include_email_task=False, include_log_task=False)
+    code = {block.splitlines()[0]: block for block in blocks(project, "python")}
+    source, endpoint = (
+        code[f"# src/{SLUG}/{name}"] for name in ("tasks/export.py", "api/exports.py")
+    )
+    add_task(project, "export", source, "exports", endpoint)
+    project.sync()
+    path = project.path / "src" / SLUG / "page" / "page.html"
+    with running(project, tmp_path / "data") as service:
+        page = open_page(service)
+        form = page.locator("pre").inner_text()
+        text = path.read_text("utf-8")
+        before, _, after = text.partition("      <p>There is none yet")
+        path.write_text(before + form + after.partition("</pre>")[2], "utf-8")
+        page.reload()
+        page.get_by_label("Report").fill("sales")
+        page.get_by_role("button", name="Export").click()
+        expect(row(page, "sales")).to_have_class("succeeded")
+        check(page)
+
+
+def test_any_name_and_description_is_text(bake: Bake) -> None:
+    name = "O'Neil's \"best\" </title><script>1</script> &amp; 🚀"
+    project = bake(project_name=name, project_slug=SLUG, project_short_description=name)
+    text = project.read(f"src/{SLUG}/page/page.html")
+    assert text.count("<script") == 1
+    for tag in ("title", "h1", "p"):
+        content = re.search(f"<{tag}>(.*?)</{tag}>", text)
+        assert content
+        assert html.unescape(content[1]) == name
+
+
+@one_backend
+def test_its_picture_is_the_readme_s(installed: Project, tmp_path: Path, open_page: Open) -> None:
+    picture = PICTURE if "SCREENSHOTS" in os.environ else tmp_path / "page.png"
+    with (
+        mail_server() as mailbox,
+        running(installed, tmp_path / "data", **mailbox.settings, TASK_CONCURRENCY="1") as service,
+    ):
+        page = open_page(service, viewport={"width": 800, "height": 100}, device_scale_factor=1.25)
+        expect(create(page, "Lamp")).to_have_class("succeeded")
+        mailbox.reply = "550 no such mailbox"
+        expect(welcome(page, "nobody@example.com")).to_have_class("failed")
+        mailbox.reply = "451 try again later"
+        healing = welcome(page, "mary@example.com")
+        expect(healing).to_have_class("retrying")
+        mailbox.reply = "250 OK"
+        expect(healing).to_have_class("succeeded")
+        mailbox.delay = 5
+        expect(welcome(page, "ada@example.com")).to_have_class("running")
+        expect(welcome(page, "grace@example.com")).to_have_class("queued")
+        page.screenshot(path=picture, full_page=True)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert picture.stat().st_size < 150_000
