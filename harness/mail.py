@@ -2,12 +2,16 @@
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import Iterator
 from email import message_from_bytes
 from email.message import Message
+from pathlib import Path
 from typing import Any
 
+import trustme
 from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import AuthResult, LoginPassword
 
 from .service import free_port
 
@@ -22,6 +26,7 @@ class Mailbox:
             "SMTP_PORT": str(port),
             "SMTP_STARTTLS": "false",
             "EMAIL_FROM": "service@example.com",
+            "MAILS_PER_MINUTE": "1000000",  # bursts are what many tests are about
         }
         self.delay = delay
         self.reply = "250 OK"
@@ -43,10 +48,47 @@ class Mailbox:
 def mail_server(delay: float = 0) -> Iterator[Mailbox]:
     """Run a mail server on a free port until the block ends."""
     mailbox = Mailbox(free_port(), delay)
+    with _serving(mailbox):
+        yield mailbox
+
+
+@contextlib.contextmanager
+def strict_mail_server(folder: Path) -> Iterator[Mailbox]:
+    """Run a mail server that takes nothing without STARTTLS and login; its CA is in ``folder``."""
+    mailbox = Mailbox(free_port(), 0)
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    mailbox.settings |= {
+        "SMTP_STARTTLS": "true",
+        "SMTP_USERNAME": "ada",
+        "SMTP_PASSWORD": "analytical engine",
+        "SSL_CERT_FILE": str(folder / "ca.pem"),
+    }
+    login = LoginPassword(b"ada", b"analytical engine")
+
+    def authenticate(
+        server: Any, session: Any, envelope: Any, mechanism: str, given: object
+    ) -> AuthResult:
+        return AuthResult(success=given == login, handled=False)  # False: the reply is ours to make
+
+    with _serving(
+        mailbox,
+        tls_context=context,
+        require_starttls=True,
+        auth_required=True,
+        authenticator=authenticate,
+    ):
+        yield mailbox
+
+
+@contextlib.contextmanager
+def _serving(mailbox: Mailbox, **options: Any) -> Iterator[None]:
     port = int(mailbox.settings["SMTP_PORT"])
-    controller = Controller(mailbox, hostname="127.0.0.1", port=port)
+    controller = Controller(mailbox, hostname="127.0.0.1", port=port, **options)
     controller.start()
     try:
-        yield mailbox
+        yield
     finally:
         controller.stop()

@@ -4,9 +4,11 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import metadata
+from typing import Any
 
 from asgi_correlation_id import CorrelationIdMiddleware
 from fastapi import FastAPI, Security
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 {% if cookiecutter.include_email_task %}
 from .api.emails import router as emails
@@ -16,7 +18,7 @@ from .api.health import router as health
 from .api.items import router as items
 {% endif %}
 from .api.page import router as page
-from .api.security import require_api_key
+from .api.security import require_api_key, security_headers
 from .api.tasks import router as tasks
 from .settings import get_settings
 from .taskqueue import open_backend
@@ -39,17 +41,24 @@ def create_app() -> FastAPI:
         summary=package["Summary"],
         version=package["Version"],
         lifespan=lifespan,
+        openapi_url="/openapi.json" if settings.docs else None,  # none: neither /docs nor /redoc
+        max_body_size=65_536,  # bytes; an endpoint that takes more says so by its own
     )
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=settings.allowed_hosts.split(","))
     app.add_middleware(CorrelationIdMiddleware)  # X-Request-ID, which a request's tasks carry on
+    app.add_middleware(security_headers)
     app.state.backend = open_backend(settings)
-    protected = [Security(require_api_key)] if settings.api_key else []
+    protected: dict[str, Any] = {}
+    if settings.api_key:
+        protected["dependencies"] = [Security(require_api_key)]
+        protected["responses"] = {401: {"description": "X-API-Key is missing or wrong"}}
 {% if cookiecutter.include_log_task %}
-    app.include_router(items, dependencies=protected)
+    app.include_router(items, **protected)
 {% endif %}
 {% if cookiecutter.include_email_task %}
-    app.include_router(emails, dependencies=protected)
+    app.include_router(emails, **protected)
 {% endif %}
-    app.include_router(tasks, dependencies=protected)
+    app.include_router(tasks, **protected)
     app.include_router(health)
     if settings.page:
         app.include_router(page)

@@ -1,12 +1,21 @@
 """Every setting, from the environment or ``.env``; ``.env.example`` explains them to operators."""
 
+import os
 import sys
 from functools import lru_cache
 from pathlib import Path
-from typing import {{ "Annotated, " if cookiecutter.include_email_task }}Literal
+from typing import Annotated, Literal
 
-from pydantic import {{ "Field, " if cookiecutter.include_email_task }}PositiveFloat, PositiveInt, SecretStr, ValidationError, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+HOSTS = r"^((^|,)(\*|(\*\.)?[^*, ]+))+$"  # api.example.com,*.example.org
+{% if cookiecutter.include_email_task %}
+SENDER = r"^([^@<>\r\n]*<[^@<>\s,]+@[^@<>\s,]+>|[^@<>\s,]+@[^@<>\s,]+)?$"
+{% endif %}
+{% if cookiecutter.__celery %}
+Url = Annotated[str, Field(repr=False)]  # its password must not get into a log
+{% endif %}
 
 
 class Settings(BaseSettings):
@@ -18,14 +27,16 @@ class Settings(BaseSettings):
     environment: Literal["development", "production"] = "development"
     data_dir: Path = Path("data")
     api_key: SecretStr | None = None
+    allowed_hosts: Annotated[str, Field(pattern=HOSTS)] = "*"  # names by which it may be called
+    docs: bool | None = None  # /docs, /redoc and /openapi.json; None: in development only
     page: bool | None = None  # the page at /; None: in development only
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     task_history: PositiveInt = 86_400  # seconds that a finished task's status is kept
     shutdown_grace: PositiveFloat = 10.0  # seconds that running tasks get after SIGTERM
 {% if cookiecutter.__celery %}
     task_time_limit: PositiveFloat = 300.0  # seconds that a task may run, before it is ended
-    celery_broker_url: str = ""  # empty: folders in DATA_DIR, in development only
-    celery_result_backend: str = ""  # empty: the broker if Redis, else a folder in DATA_DIR
+    celery_broker_url: Url = ""  # empty: folders in DATA_DIR, in development only
+    celery_result_backend: Url = ""  # empty: the broker if Redis, else a folder in DATA_DIR
 {% else %}
     task_concurrency: PositiveInt = 4  # tasks that run at the same time
     task_backlog: PositiveInt = 10_000  # unfinished tasks that are accepted before a 503
@@ -39,15 +50,18 @@ class Settings(BaseSettings):
     smtp_password: SecretStr = SecretStr("")
     smtp_starttls: bool = True
     smtp_timeout: PositiveFloat = 10.0  # seconds
-    email_from: str = ""
+    email_from: Annotated[str, Field(pattern=SENDER)] = ""  # address, or: name <address>
+    mails_per_minute: PositiveInt = 60  # mails that a process accepts before a 429
 {% endif %}
 
     @model_validator(mode="after")
     def _check_together(self) -> "Settings":
         production = self.environment == "production"
+        if self.docs is None:
+            self.docs = not production
         if self.page is None:
             self.page = not production
-        if production and self.api_key is None:
+        if production and not self.api_key:
             raise ValueError("API_KEY must be set when ENVIRONMENT=production")
 {% if cookiecutter.__celery %}
         if production and not self.celery_broker_url:
@@ -64,8 +78,8 @@ class Settings(BaseSettings):
             raise ValueError("TASK_TIME_LIMIT must be at most 1700: RabbitMQ takes tasks back then")
 {% endif %}
 {% if cookiecutter.include_email_task %}
-        if self.smtp_host and "@" not in self.email_from:
-            raise ValueError("EMAIL_FROM must be an address when SMTP_HOST is set")
+        if self.smtp_host and not self.email_from:
+            raise ValueError("EMAIL_FROM must be set when SMTP_HOST is set")
 {% endif %}
         return self
 
@@ -74,7 +88,7 @@ class Settings(BaseSettings):
         self.data_dir = self.data_dir.absolute()
         probe = self.data_dir / ".writable"
         try:
-            self.data_dir.mkdir(parents=True, exist_ok=True)
+            self.data_dir.mkdir(0o700, parents=True, exist_ok=True)
             probe.touch()
             probe.unlink(missing_ok=True)
         except OSError as error:
@@ -87,8 +101,10 @@ class Settings(BaseSettings):
 @lru_cache
 def get_settings() -> Settings:
     """Return the settings; where one is bad, exit with a line for each."""
+    folder = os.environ.get("SECRETS_DIR", "/run/secrets")  # Docker's: a file for each secret
+    secrets = folder if os.path.isdir(folder) else None  # a missing folder gives a warning
     try:
-        return Settings()
+        return Settings(_secrets_dir=secrets)  # type: ignore[call-arg]  # mypy knows the fields only
     except ValidationError as error:
         for problem in error.errors(include_url=False, include_input=False):
             name = "_".join(str(part) for part in problem["loc"]).upper()

@@ -1,19 +1,48 @@
-"""The API key: who has none can neither start tasks nor read of them."""
+"""The API key: who has none can neither start tasks nor read of them. And safe headers."""
 
 import secrets
 from typing import Annotated
 
 from fastapi import HTTPException, Security
 from fastapi.security import APIKeyHeader
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..settings import get_settings
 
 api_key_header = APIKeyHeader(name="X-API-Key", auto_error=False)
+
+# For answers that are no web pages; a page brings its own. See
+# https://cheatsheetseries.owasp.org/cheatsheets/REST_Security_Cheat_Sheet.html#security-headers
+HEADERS = {
+    b"cache-control": b"no-store",
+    b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
+    b"referrer-policy": b"no-referrer",
+    b"x-content-type-options": b"nosniff",
+}
 
 
 async def require_api_key(given: Annotated[str | None, Security(api_key_header)]) -> None:
     """Raise a 401 unless the request carries ``API_KEY``; compared in constant time."""
     api_key = get_settings().api_key
     expected = api_key.get_secret_value() if api_key else ""
-    if not given or not secrets.compare_digest(given.encode(), expected.encode()):
+    # latin-1 gives the bytes of the header back as they came.
+    if not given or not secrets.compare_digest(given.encode("latin-1"), expected.encode()):
         raise HTTPException(401, "The X-API-Key header is missing or wrong.")
+
+
+def security_headers(app: ASGIApp) -> ASGIApp:
+    """Wrap an application: every response gets the ``HEADERS`` that it does not set itself."""
+
+    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                given = {name for name, _ in message["headers"]}
+                if scope["app"].openapi_url and scope["path"].endswith(("/docs", "/redoc")):
+                    given.add(b"content-security-policy")  # they run what they load from a CDN
+                missing = [header for header in HEADERS.items() if header[0] not in given]
+                message["headers"] = [*message["headers"], *missing]
+            await send(message)
+
+        await app(scope, receive, send_with_headers)
+
+    return wrapped

@@ -1,10 +1,14 @@
 """What became of a task."""
 
+import re
+
 from fastapi import APIRouter, HTTPException
 
 from ..taskqueue import TaskBackend, TaskStatus, Unavailable, unavailable
 
 router = APIRouter(prefix="/tasks", tags=["tasks"])
+
+TASK_ID = re.compile("[0-9a-f]{32}")  # anything else may be a path, or end up in a log
 
 
 @router.get(
@@ -17,7 +21,7 @@ router = APIRouter(prefix="/tasks", tags=["tasks"])
 async def read_task(task_id: str, backend: TaskBackend) -> TaskStatus:
     """Tell the status of a task, by the ``task_id`` of the answer that accepted it."""
     try:
-        status = await backend.status(task_id)
+        status = await backend.status(task_id) if TASK_ID.fullmatch(task_id) else None
     except Unavailable as error:
         raise unavailable(error) from error
     if status is None:

@@ -5,6 +5,7 @@ from typing import Annotated, ParamSpec
 
 from fastapi import BackgroundTasks, Depends, HTTPException, Request, Response
 from fastapi.routing import APIRoute
+from starlette.middleware.body_limit import MAX_BODY_SIZE_SCOPE_KEY
 
 from .task import Backend, Call, Task, Unavailable
 
@@ -71,6 +72,9 @@ async def _store(backend: Backend, calls: list[Call], response: Response) -> Non
 
 # async, or FastAPI runs them on the 40 threads that slow plain endpoints can fill.
 async def _pending_tasks(request: Request) -> PendingTasks:
+    # FastAPI refuses a body that no endpoint reads only as the response goes out: too late.
+    if int(request.headers.get("Content-Length", 0)) > request.scope[MAX_BODY_SIZE_SCOPE_KEY]:
+        raise HTTPException(413, "Content Too Large")
     try:
         pending: PendingTasks = request.scope["pending_tasks"]
     except KeyError:

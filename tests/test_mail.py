@@ -1,0 +1,128 @@
+"""The mail: encrypted and logged in, in two forms, with the headers of an honest machine."""
+
+import re
+import time
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+
+import pytest
+
+from harness.mail import mail_server, strict_mail_server
+from harness.project import SLUG, Project
+from harness.service import Process, Service, free_port, running, until
+
+from .conftest import Bake
+
+pytestmark = pytest.mark.xdist_group("mail")  # one environment for all of them
+
+
+@pytest.fixture(scope="module")
+def project(bake: Bake) -> Project:
+    """Return a project with the email task."""
+    project = bake(include_log_task=False)
+    project.sync()
+    return project
+
+
+def send(service: Service, email: str = "ada@example.com") -> str:
+    """Ask for a mail; returns the id of its task."""
+    response = service.client.post("/send-email/", params={"email": email})
+    assert response.status_code == 202, response.text
+    task_id: str = response.json()["task_id"]
+    return task_id
+
+
+def test_a_mail_is_sent_by_starttls_and_login(project: Project, tmp_path: Path) -> None:
+    sender = {"EMAIL_FROM": "Zoë Größe <zoe@example.com>"}
+    with (
+        strict_mail_server(tmp_path) as mailbox,
+        running(project, tmp_path / "data", **mailbox.settings | sender) as service,
+    ):
+        task_id = send(service)
+        end = service.wait_for_task(task_id)
+        assert (end["status"], end["attempts"]) == ("succeeded", 1)
+    mail = message_from_bytes(mailbox.mails[0].as_bytes(), policy=policy.default)
+    assert isinstance(mail, EmailMessage)
+    (author,) = mail["From"].addresses
+    assert (author.display_name, author.addr_spec) == ("Zoë Größe", "zoe@example.com")
+    assert (mail["To"], mail["Subject"]) == ("ada@example.com", "Welcome!")
+    assert mail["Message-ID"] == f"<{task_id}@example.com>"
+    assert mail["Auto-Submitted"] == "auto-generated"
+    assert abs(time.time() - parsedate_to_datetime(mail["Date"]).timestamp()) < 60
+    assert mail.get_content_type() == "multipart/alternative"
+    text, html = (part.get_content() for part in mail.iter_parts())
+    assert text == "Thank you for signing up!\n"
+    assert html.startswith("<!doctype html>")
+    assert "Thank you for signing up!" in html
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "reason"),
+    [
+        ("SSL_CERT_FILE", "", "CERTIFICATE_VERIFY_FAILED"),
+        ("SMTP_PASSWORD", "guess", "535"),
+        ("SMTP_STARTTLS", "false", "STARTTLS|AUTH"),
+    ],
+)
+def test_a_server_that_is_not_ours_or_not_willing_gets_no_mail(
+    project: Project, tmp_path: Path, setting: str, value: str, reason: str
+) -> None:
+    with strict_mail_server(tmp_path) as mailbox:
+        settings = mailbox.settings | {setting: value}
+        with running(project, tmp_path / "data", **settings, SHUTDOWN_GRACE="0.1") as service:
+            task_id = send(service)
+
+            def error() -> str | None:
+                text: str | None = service.client.get(f"/tasks/{task_id}").json()["error"]
+                return text
+
+            assert re.search(reason, until(error, 20, "an attempt has failed"))
+            assert "guess" not in service.api.output()
+    assert mailbox.mails == []
+
+
+def test_markup_in_a_body_stays_text(project: Project) -> None:
+    with mail_server() as mailbox:
+        settings = [f"{name}={value}" for name, value in mailbox.settings.items()]
+        code = f"from {SLUG}.tasks.email import send_email as s; s('a@example.com', 'Hi', '<b>&')"
+        project.run("env", *settings, project.bin("python"), "-c", code)
+    _, text, html = (part.get_payload(decode=True) for part in mailbox.mails[0].walk())
+    assert text == b"<b>&\r\n"
+    assert isinstance(html, bytes)
+    assert b"&lt;b&gt;&amp;</p>" in html
+
+
+@pytest.mark.parametrize("sender", ["nobody", "a@b@c", "Zoë", "a@example.com, b@example.com"])
+def test_a_sender_that_is_no_address_stops_the_start(
+    project: Project, tmp_path: Path, sender: str
+) -> None:
+    command = [project.bin("uvicorn"), f"{SLUG}.main:app", "--port", str(free_port())]
+    settings = {"DATA_DIR": str(tmp_path / "data"), "EMAIL_FROM": sender}
+    process = Process(command, project.path, tmp_path / "log", **settings)
+    until(lambda: not process.alive(), 20, "it stops")
+    assert process.output().startswith("error: EMAIL_FROM: ")
+    assert len(process.output().splitlines()) == 1
+
+
+def test_the_readme_shows_mails_in_a_terminal(project: Project, tmp_path: Path) -> None:
+    readme = project.read("README.md")
+    command = "uv run python -m aiosmtpd --nosetuid --listen 127.0.0.1:8025"
+    settings = "SMTP_HOST=127.0.0.1 SMTP_PORT=8025 SMTP_STARTTLS=false EMAIL_FROM=me@example.com"
+    assert f"`{command}`" in readme
+    assert f"`{settings}`" in readme
+    port = str(free_port())
+    terminal = Process(
+        command.replace("8025", port).split(),
+        project.path,
+        tmp_path / "mails",
+        PYTHONUNBUFFERED="1",
+    )
+    try:
+        chosen = dict(pair.split("=") for pair in settings.replace("8025", port).split())
+        with running(project, tmp_path / "data", **chosen) as service:
+            assert service.wait_for_task(send(service))["status"] == "succeeded"
+        until(lambda: "Thank you for signing up!" in terminal.output(), 10, "the mail is shown")
+    finally:
+        terminal.stop()

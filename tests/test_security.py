@@ -1,0 +1,285 @@
+"""What an attacker tries: keys, headers, sizes, paths, hosts, bursts, messages on the broker."""
+
+import ast
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.project import SLUG, Project
+from harness.service import Process, Service, free_port, running, until
+
+from .conftest import Bake
+
+# The fixtures are costly: one worker makes them once.
+pytestmark = pytest.mark.xdist_group("security")
+
+KEY = "schlüssel"
+only_background_tasks = pytest.mark.parametrize("project", ["BackgroundTasks"], indirect=True)
+STRICT = "default-src 'none'; frame-ancestors 'none'"
+
+
+@pytest.fixture(scope="module", params=["BackgroundTasks", "Celery"])
+def project(request: pytest.FixtureRequest, bake: Bake) -> Project:
+    """Return the fullest project on each backend."""
+    project = bake(task_backend=request.param)
+    project.sync()
+    return project
+
+
+@pytest.fixture(scope="module")
+def service(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Run it on a folder that others made, as a volume is; its client has the key."""
+    data_dir = tmp_path_factory.mktemp("safe") / "data"
+    data_dir.mkdir(0o755)
+    settings = {"API_KEY": KEY, "ALLOWED_HOSTS": "127.0.0.1,*.example.org", "MAILS_PER_MINUTE": "3"}
+    with running(project, data_dir, **settings) as service:
+        service.client.headers.update([(b"X-API-Key", KEY.encode())])
+        yield service
+
+
+@pytest.mark.parametrize("key", [b"", b"schl\xfcssel", b"\xff\x80", b"schl", KEY.encode() * 2])
+def test_a_wrong_key_is_refused_whatever_its_bytes(service: Service, key: bytes) -> None:
+    assert service.client.get("/tasks/x", headers={b"X-API-Key": key}).status_code == 401
+    assert service.client.get("/tasks/x").status_code == 404
+
+
+def test_the_key_is_compared_in_constant_time(project: Project) -> None:
+    tree = ast.parse(project.read(f"src/{SLUG}/api/security.py"))
+    (check,) = [
+        node
+        for node in tree.body
+        if isinstance(node, ast.AsyncFunctionDef) and node.name == "require_api_key"
+    ]
+    calls = [ast.unparse(node) for node in ast.walk(check) if isinstance(node, ast.Call)]
+    assert any(call.startswith("secrets.compare_digest(") for call in calls)
+    assert not [node for node in ast.walk(check) if isinstance(node, ast.Compare)]
+
+
+def test_every_answer_carries_the_security_headers(service: Service) -> None:
+    client = service.client
+    answers = {
+        200: client.get("/health/live"),
+        400: client.get("/health/live", headers={"Host": "evil.example"}),
+        401: client.get("/tasks/x", headers={"X-API-Key": "guess"}),
+        404: client.get("/nothing"),
+        405: client.put("/health/live"),
+        422: client.post("/items/"),
+    }
+    for status, answer in answers.items():
+        assert answer.status_code == status
+        assert answer.headers["Content-Security-Policy"] == STRICT
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert answer.headers["Referrer-Policy"] == "no-referrer"
+        assert answer.headers["Cache-Control"] == "no-store"
+
+
+def test_the_docs_of_development_may_load_what_they_need(service: Service) -> None:
+    for path in ("/docs", "/redoc"):
+        page = service.client.get(path)
+        assert "https://cdn.jsdelivr.net/" in page.text
+        assert "Content-Security-Policy" not in page.headers
+        assert page.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_a_host_that_is_not_allowed_is_refused(service: Service) -> None:
+    for host, status in [("api.example.org", 200), ("example.org.evil", 400), ("", 400)]:
+        response = service.client.get("/health/live", headers={"Host": host})
+        assert response.status_code == status, host
+
+
+def test_a_body_that_is_too_large_is_refused(service: Service) -> None:
+    query = {"name": "too large"}
+    response = service.client.post("/items/", params=query, content=b"x" * 65_537)
+    assert response.status_code == 413
+    assert "Location" not in response.headers
+    response = service.client.post("/items/", params=query, content=b"x" * 65_536)
+    assert response.status_code == 202
+    service.wait_for_task(response.json()["task_id"])
+    assert (service.data_dir / "log.txt").read_text().count("too large") == 1
+
+
+@pytest.mark.parametrize(
+    "task_id",
+    [
+        "..%2F..%2Fetc%2Fpasswd",
+        "..%5C..%5Cetc",
+        "%2e%2e",
+        "%00",
+        "%FF",
+        "%E2%80%A8",
+        "a" * 5000,
+        "A" * 32,
+        "a" * 31 + "%0A",
+        "a" * 32 + "%0A",
+    ],
+)
+def test_an_id_that_is_none_is_not_looked_for(service: Service, task_id: str) -> None:
+    assert service.client.get(f"/tasks/{task_id}").status_code == 404
+
+
+def test_nothing_that_is_sent_forges_a_line_of_a_log(service: Service) -> None:
+    client = service.client
+    forged = "x%0d%0aFORGED"
+    assert client.get(f"/tasks/{forged}").status_code == 404
+    assert client.get(f"/{forged}?{forged}").status_code == 404
+    for line_break in ("%0a", "%0d", "%0b", "%0c", "%1c", "%c2%85", "%e2%80%a8", "%e2%80%a9"):
+        assert client.post(f"/items/?name=x{line_break}FORGED").status_code == 422
+        assert client.post(f"/send-email/?email=a@example.com{line_break}FORGED").status_code == 422
+    response = client.get("/health/live", headers={"X-Request-ID": "FORGED"})
+    assert "FORGED" not in response.headers["X-Request-ID"]
+    for log in [service.api.output(), (service.data_dir / "log.txt").read_text("utf-8")]:
+        assert not [line for line in log.splitlines() if line.startswith("FORGED")]
+
+
+def test_mails_are_bounded_and_bad_requests_cost_none(service: Service) -> None:
+    client = service.client
+    for _ in range(5):
+        assert client.post("/send-email/", params={"email": "nobody"}).status_code == 422
+    email = {"email": "ada@example.com"}
+    answers = [client.post("/send-email/", params=email) for _ in range(5)]
+    assert [answer.status_code for answer in answers] == [202, 202, 202, 429, 429]
+    assert answers[4].headers["Retry-After"] == "60"
+    assert "Location" not in answers[4].headers
+    for answer in answers[:3]:
+        service.wait_for_task(answer.json()["task_id"])
+    assert (service.data_dir / "emails.log").read_text().count("To: ") == 3
+
+
+def test_nobody_else_can_read_what_is_kept(service: Service) -> None:
+    response = service.client.post("/items/", params={"name": "private"})
+    service.wait_for_task(response.json()["task_id"])
+    assert (service.data_dir / "log.txt").stat().st_mode & 0o777 == 0o600
+    for path in service.data_dir.rglob("*"):
+        inside = [path, *path.parents][: len(path.relative_to(service.data_dir).parts)]
+        assert any(part.stat().st_mode & 0o077 == 0 for part in inside), path
+
+
+@only_background_tasks
+def test_production_hides_the_docs_and_reads_its_key_from_a_file(
+    project: Project, tmp_path: Path
+) -> None:
+    command = [project.bin("uvicorn"), f"{SLUG}.main:app", "--port", str(free_port())]
+    (tmp_path / "api_key").write_text("")
+    settings = {"ENVIRONMENT": "production", "SECRETS_DIR": str(tmp_path)}
+    settings["DATA_DIR"] = str(tmp_path / "data")
+    process = Process(command, project.path, tmp_path / "log", **settings)
+    until(lambda: not process.alive(), 20, "it stops")
+    assert "error: API_KEY must be set" in process.output()
+    (tmp_path / "api_key").write_text("from a file\n")
+    for docs, status in [("", 404), ("true", 200)]:
+        code = (
+            f"import json; from starlette.testclient import TestClient as C;"
+            f"from {SLUG}.main import app; c = C(app, headers={{'X-API-Key': 'from a file'}});"
+            "paths = ('/docs', '/redoc', '/openapi.json', '/tasks/x');"
+            "answers = [c.get(path) for path in paths];"
+            "print([answer.status_code for answer in answers]);"
+            "print('Content-Security-Policy' in answers[0].headers)"
+        )
+        variables = [f"{name}={value}" for name, value in (settings | {"DOCS": docs}).items()]
+        output = project.run("env", *variables, project.bin("python"), "-c", code)
+        assert output.splitlines()[-2:] == [str([status] * 3 + [404]), str(status == 404)]
+
+
+def test_a_setting_never_shows_a_secret(project: Project, tmp_path: Path) -> None:
+    secrets = ["API_KEY", "SMTP_PASSWORD"]
+    values = dict.fromkeys(secrets, "hidden")
+    if "celery" in project.read("pyproject.toml"):
+        values |= dict.fromkeys(
+            ("CELERY_BROKER_URL", "CELERY_RESULT_BACKEND"), "redis://:hidden@localhost/0"
+        )
+    variables = [f"{name}={value}" for name, value in (values | {"DATA_DIR": "data"}).items()]
+    code = f"from {SLUG}.settings import get_settings; print(get_settings())"
+    output = project.run("env", *variables, project.bin("python"), "-c", code)
+    assert "environment='development'" in output
+    assert "hidden" not in output
+
+
+@only_background_tasks
+def test_headers_are_bounded_where_the_readme_says(project: Project, tmp_path: Path) -> None:
+    assert "`--http h11`" in project.read("README.md")
+    with running(project, tmp_path / "data", "--http", "h11") as service:
+        for start in (b"GET /health/live HTTP/1.1\r\nHost: x\r\nX-Long: ", b"GET /health/live?"):
+            with socket.create_connection(("127.0.0.1", service.port), timeout=10) as connection:
+                connection.sendall(start + b"a" * 100_000)
+                try:
+                    answer = connection.recv(100)
+                except ConnectionResetError:
+                    answer = b""
+                assert answer == b"" or b" 400 " in answer
+        assert service.client.get("/health/live").status_code == 200
+
+
+FORGE = """
+import os
+import pickle
+import sys
+import uuid
+
+from {slug}.settings import get_settings
+from {slug}.taskqueue.celery import create_celery
+
+PICKLE = "application/x-python-serialize"
+
+class Evil:
+    def __reduce__(self):
+        return open, (sys.argv[1], "w")
+
+app = create_celery(get_settings())
+headers = lambda: {{"task": "write_log", "id": uuid.uuid4().hex, "lang": "py"}}
+with app.connection_for_write() as connection, connection.Producer() as producer:
+    for body, content_type, encoding in [
+        (pickle.dumps([[], {{"message": Evil()}}, {{}}]), PICKLE, "binary"),
+        (pickle.dumps(Evil()), "application/json", "binary"),
+        (b"!!python/object/apply:os.system ['id']", "application/x-yaml", "utf-8"),
+        (b"not json", "application/json", "utf-8"),
+        (b"[1, 2, 3]", "application/json", "utf-8"),
+    ]:
+        producer.publish(
+            body, content_type=content_type, content_encoding=encoding, headers=headers(),
+            routing_key="tasks", exchange="tasks", serializer=None,
+        )
+    producer.publish({{"no": "task"}}, routing_key="tasks", exchange="tasks", serializer="json")
+app.send_task("os.system", kwargs={{"command": "id"}}, task_id=uuid.uuid4().hex)
+app.send_task("write_log", kwargs={{"evil": 1}}, task_id="e" * 32)
+app.send_task("write_log", args=["a", "b"], task_id="f" * 32)
+app.send_task("write_log", kwargs={{"message": {{"not": "text"}}}}, task_id="d" * 32)
+"""
+
+
+@pytest.mark.parametrize("project", ["Celery"], indirect=True)
+@pytest.mark.parametrize("broker", ["embedded", "redis"])
+def test_forged_messages_do_no_harm(project: Project, tmp_path: Path, broker: str) -> None:
+    settings: dict[str, str] = {}
+    redis: Process | None = None
+    if broker == "redis":
+        if not shutil.which("redis-server"):
+            assert not os.environ.get("CI"), "CI must have redis-server"
+            pytest.skip("needs redis-server")
+        port = str(free_port())
+        command = ["redis-server", "--port", port, "--bind", "127.0.0.1", "--save", ""]
+        redis = Process(command, tmp_path, tmp_path / "redis.log")
+        settings["CELERY_BROKER_URL"] = f"redis://127.0.0.1:{port}/0"
+        until(lambda: "Ready to accept" in redis.output(), 20, "Redis is ready")
+    try:
+        with running(project, tmp_path / "data", **settings) as service:
+            script = tmp_path / "forge.py"
+            script.write_text(FORGE.format(slug=SLUG))
+            variables = [f"{k}={v}" for k, v in {**settings, "DATA_DIR": service.data_dir}.items()]
+            evil = tmp_path / "evil"
+            project.run("env", *variables, project.bin("python"), str(script), str(evil))
+            response = service.client.post("/items/", params={"name": "honest"})
+            assert service.wait_for_task(response.json()["task_id"])["status"] == "succeeded"
+            assert service.worker
+            assert service.worker.alive()
+            assert not evil.exists()
+            assert "honest" in (service.data_dir / "log.txt").read_text()
+            for task_id in ("d" * 32, "e" * 32):
+                assert service.wait_for_task(task_id)["status"] == "failed"
+            assert service.client.get(f"/tasks/{'f' * 32}").status_code in (200, 404)
+    finally:
+        if redis:
+            redis.stop()
