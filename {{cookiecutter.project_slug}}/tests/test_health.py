@@ -9,4 +9,4 @@ def test_a_running_service_is_live_and_ready(client: TestClient) -> None:
 
 
 def test_an_id_that_was_never_given_out_is_not_found(client: TestClient) -> None:
-    assert client.get("/tasks/0123456789abcdef").status_code == 404
+    assert client.get("/tasks/0123456789abcdef0123456789abcdef").status_code == 404

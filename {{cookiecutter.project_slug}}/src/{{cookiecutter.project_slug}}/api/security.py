@@ -13,12 +13,12 @@ api_key_header = APIKeyHeader(name="X-API-Key", auto_error=False)
 
 # For answers that are no web pages; a page brings its own. See
 # https://cheatsheetseries.owasp.org/cheatsheets/REST_Security_Cheat_Sheet.html#security-headers
-HEADERS = {
-    b"cache-control": b"no-store",
-    b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
-    b"referrer-policy": b"no-referrer",
-    b"x-content-type-options": b"nosniff",
-}
+HEADERS = [
+    (b"cache-control", b"no-store"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-content-type-options", b"nosniff"),
+]
 
 
 async def require_api_key(given: Annotated[str | None, Security(api_key_header)]) -> None:
@@ -39,7 +39,7 @@ def security_headers(app: ASGIApp) -> ASGIApp:
                 given = {name for name, _ in message["headers"]}
                 if scope["app"].openapi_url and scope["path"].endswith(("/docs", "/redoc")):
                     given.add(b"content-security-policy")  # they run what they load from a CDN
-                missing = [header for header in HEADERS.items() if header[0] not in given]
+                missing = [header for header in HEADERS if header[0] not in given]
                 message["headers"] = [*message["headers"], *missing]
             await send(message)
 
