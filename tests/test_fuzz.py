@@ -19,6 +19,7 @@ def test_bears_whatever_its_schema_allows_and_forbids(
     command = [
         *(str(Path(sys.executable).with_name("schemathesis")), "run", "--no-color"),
         *("--phases=coverage,fuzzing,stateful", "--max-examples=8", "--seed=1"),
+        "--warnings=off",  # where no task can be made, every id is unknown
         *("--header", f"X-API-Key: {KEY}"),
     ]
     if variant.email:  # which addresses are reserved, no schema can say
