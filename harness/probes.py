@@ -67,7 +67,7 @@ def add_task(project: Project, task: str, code: str, router: str, endpoint: str)
     text = main.read_text("utf-8")
     for old, new in [
         ("from .settings ", f"from .api.{router} import router as {router}\nfrom .settings "),
-        ("    return app\n", f"    app.include_router({router})\n    return app\n"),
+        ("    return app\n", f"    app.include_router({router}, **protected)\n    return app\n"),
     ]:
         if text.count(old) != 1:
             raise AssertionError(f"main.py has not one {old!r}")

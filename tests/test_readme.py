@@ -72,7 +72,9 @@ def test_the_task_that_it_adds_works(bake: Bake, fresh: Project, tmp_path: Path)
     project.sync()
     project.run("uv", "run", "ruff", "format", "--check")
     project.run("uv", "run", "mypy")
-    with running(project, tmp_path / "data") as service:
+    with running(project, tmp_path / "data", API_KEY="open sesame") as service:
+        assert service.client.post("/exports/", params={"report": "sales"}).status_code == 401
+        service.client.headers["X-API-Key"] = "open sesame"
         response = service.client.post("/exports/", params={"report": "sales"})
         assert response.status_code == 202
         end = service.wait_for_task(response.json()["task_id"])
