@@ -41,12 +41,12 @@ def test_all_it_links_to_is_here_and_small(page: TestClient) -> None:
     links = Forms(answers[0].text).links
     assert {"page.css", "page.js"} < set(links)
     assert not [link for link in links if re.match(r"/|\w+://", link)]  # a proxy may add a prefix
-    assert page.get("/page.html").status_code == 422
+    assert page.get("/page.py").status_code == 422
 
 
 def test_the_browser_is_told_to_trust_nothing_else(page: TestClient) -> None:
     headers = page.get("/").headers
-    policy = headers["Content-Security-Policy"]
+    (policy,) = headers.get_list("Content-Security-Policy")
     assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self';")
     assert "unsafe" not in policy
     assert headers["X-Content-Type-Options"] == "nosniff"
@@ -78,7 +78,7 @@ def test_it_is_there_in_development_or_where_it_is_switched_on(
 {% if cookiecutter.__celery %}
         ("CELERY_BROKER_URL", "redis://127.0.0.1:1"),
 {% endif %}
-        ("PAGE", setting),
+        ("PAGES", setting),
     ]:
         monkeypatch.setenv(name, value)
     page = TestClient(create_app())

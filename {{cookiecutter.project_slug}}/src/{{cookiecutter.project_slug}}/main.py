@@ -41,7 +41,7 @@ def create_app() -> FastAPI:
         summary=package["Summary"],
         version=package["Version"],
         lifespan=lifespan,
-        openapi_url="/openapi.json" if settings.docs else None,  # none: neither /docs nor /redoc
+        openapi_url="/openapi.json" if settings.pages else None,  # none: no /docs, no /redoc
         max_body_size=65_536,  # bytes; an endpoint that takes more says so by its own
     )
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=settings.allowed_hosts.split(","))
@@ -60,7 +60,7 @@ def create_app() -> FastAPI:
 {% endif %}
     app.include_router(tasks, **protected)
     app.include_router(health)
-    if settings.page:
+    if settings.pages:
         app.include_router(page)
     return app
 

@@ -28,8 +28,7 @@ class Settings(BaseSettings):
     data_dir: Path = Path("data")
     api_key: SecretStr | None = None
     allowed_hosts: Annotated[str, Field(pattern=HOSTS)] = "*"  # names by which it may be called
-    docs: bool | None = None  # /docs, /redoc and /openapi.json; None: in development only
-    page: bool | None = None  # the page at /; None: in development only
+    pages: bool | None = None  # /, /docs, /redoc, /openapi.json; None: in development only
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     task_history: PositiveInt = 86_400  # seconds that a finished task's status is kept
     shutdown_grace: PositiveFloat = 10.0  # seconds that running tasks get after SIGTERM
@@ -57,10 +56,8 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _check_together(self) -> "Settings":
         production = self.environment == "production"
-        if self.docs is None:
-            self.docs = not production
-        if self.page is None:
-            self.page = not production
+        if self.pages is None:
+            self.pages = not production
         if production and not self.api_key:
             raise ValueError("API_KEY must be set when ENVIRONMENT=production")
 {% if cookiecutter.__celery %}

@@ -10,21 +10,15 @@ router = APIRouter(include_in_schema=False)
 
 FOLDER = Path(__file__).parent.parent / "page"
 # It loads its own files and asks this service: nothing inline, nobody else (CSP Level 3).
-HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self';"
-    " connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none';"
-    " frame-ancestors 'none'",
-    "Cache-Control": "no-cache",
-}
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:;"
+    " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 
 
+# No API key: nothing is told here, and what the page asks for needs the key all the same.
 @router.get("/")
-async def page() -> FileResponse:
-    """Return the page."""
-    return FileResponse(FOLDER / "page.html", headers=HEADERS)
-
-
 @router.get("/page.{kind}")
-async def page_file(kind: Literal["css", "js"]) -> FileResponse:
-    """Return the page's style or script."""
-    return FileResponse(FOLDER / f"page.{kind}", headers=HEADERS)
+async def page(kind: Literal["html", "css", "js"] = "html") -> FileResponse:
+    """Return the page, its style or its script."""
+    return FileResponse(FOLDER / f"page.{kind}", headers={"Content-Security-Policy": POLICY})
