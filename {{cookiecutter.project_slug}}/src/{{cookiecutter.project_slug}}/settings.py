@@ -4,9 +4,11 @@ import os
 import sys
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Literal
+from tempfile import TemporaryFile
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, ValidationError, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, ValidationError
+from pydantic.functional_validators import AfterValidator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 HOSTS = r"^((^|,)(\*|(\*\.)?[^*, ]+))+$"  # api.example.com,*.example.org
@@ -18,6 +20,16 @@ Url = Annotated[str, Field(repr=False)]  # its password must not get into a log
 {% endif %}
 
 
+def writable(folder: Path) -> Path:
+    """Return the absolute path of the folder, made where it was missing."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            return folder.absolute()
+    except OSError as error:
+        raise ValueError(f"cannot be written to: {error}") from error
+
+
 class Settings(BaseSettings):
     """The settings, with their units and defaults; raises ValidationError for a bad one."""
 
@@ -25,7 +37,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_file=".env", extra="forbid", env_ignore_empty=True)
 
     environment: Literal["development", "production"] = "development"
-    data_dir: Path = Path("data")
+    data_dir: Annotated[Path, AfterValidator(writable)] = Path("data")
     api_key: SecretStr | None = None
     allowed_hosts: Annotated[str, Field(pattern=HOSTS)] = "*"  # names by which it may be called
     pages: bool | None = None  # /, /docs, /redoc, /openapi.json; None: in development only
@@ -54,7 +66,7 @@ class Settings(BaseSettings):
 {% endif %}
 
     @model_validator(mode="after")
-    def _check_together(self) -> "Settings":
+    def _check_together(self) -> Self:
         production = self.environment == "production"
         if self.pages is None:
             self.pages = not production
@@ -66,10 +78,7 @@ class Settings(BaseSettings):
         if self.celery_broker_url.startswith("redis"):
             self.celery_result_backend = self.celery_result_backend or self.celery_broker_url
         if production and not self.celery_result_backend:
-            raise ValueError(
-                "CELERY_RESULT_BACKEND must be set when ENVIRONMENT=production"
-                " and CELERY_BROKER_URL is not Redis"
-            )
+            raise ValueError("CELERY_RESULT_BACKEND must be set: CELERY_BROKER_URL is not Redis")
         if self.celery_broker_url.startswith("amqp") and self.task_time_limit > 1_700:
             # https://www.rabbitmq.com/docs/consumers#acknowledgement-timeout
             raise ValueError("TASK_TIME_LIMIT must be at most 1700: RabbitMQ takes tasks back then")
@@ -80,24 +89,11 @@ class Settings(BaseSettings):
 {% endif %}
         return self
 
-    @model_validator(mode="after")
-    def _make_data_dir(self) -> "Settings":
-        self.data_dir = self.data_dir.absolute()
-        probe = self.data_dir / ".writable"
-        try:
-            self.data_dir.mkdir(0o700, parents=True, exist_ok=True)
-            probe.touch()
-            probe.unlink(missing_ok=True)
-        except OSError as error:
-            raise ValueError(
-                f"DATA_DIR: cannot write to {str(self.data_dir)!r}: {error.strerror}"
-            ) from error
-        return self
-
 
 @lru_cache
 def get_settings() -> Settings:
     """Return the settings; where one is bad, exit with a line for each."""
+    os.umask(0o077)  # nobody else can read what is written to DATA_DIR
     folder = os.environ.get("SECRETS_DIR", "/run/secrets")  # Docker's: a file for each secret
     secrets = folder if os.path.isdir(folder) else None  # a missing folder gives a warning
     try:
