@@ -104,7 +104,7 @@ def start(
 ) -> tuple[Container, list[Container]]:
     """Start the service and, where there is one, its worker, as compose.yaml has them."""
     options = {
-        name: {"tmpfs": service["tmpfs"], "API_KEY": KEY}
+        name: {"tmpfs": service["tmpfs"], "API_KEY": KEY, "ALLOWED_HOSTS": "api.example.com"}
         for name, service in compose.items()
         if name in images
     }

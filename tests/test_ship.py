@@ -196,6 +196,9 @@ def test_the_manifest_is_valid_and_fits_the_image(bake: Bake, backend: str) -> N
     api = workloads["api"]["spec"]["template"]["spec"]["containers"][0]
     assert api["livenessProbe"]["httpGet"]["path"] in commands["api"]["HEALTHCHECK"]
     assert api["readinessProbe"]["httpGet"]["path"] == "/health/ready"
+    for probe in ("livenessProbe", "readinessProbe"):
+        (host,) = api[probe]["httpGet"]["httpHeaders"]
+        assert host == {"name": "Host", "value": "127.0.0.1"}
     assert str(api["ports"][0]["containerPort"]) == base.get(
         "EXPOSE", dict(stages["api"])["EXPOSE"]
     )

@@ -44,7 +44,8 @@ def create_app() -> FastAPI:
         openapi_url="/openapi.json" if settings.pages else None,  # none: no /docs, no /redoc
         max_body_size=65_536,  # bytes; an endpoint that takes more says so by its own
     )
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=settings.allowed_hosts.split(","))
+    hosts = [*settings.allowed_hosts.split(","), "127.0.0.1"]  # by which health checks call it
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts)
     app.add_middleware(CorrelationIdMiddleware)  # X-Request-ID, which a request's tasks carry on
     app.add_middleware(security_headers)
     app.state.backend = open_backend(settings)
