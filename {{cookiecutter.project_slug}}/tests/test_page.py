@@ -82,5 +82,5 @@ def test_it_is_there_in_development_or_where_it_is_switched_on(
     ]:
         monkeypatch.setenv(name, value)
     page = TestClient(create_app())
-    answers = [page.get(path).status_code for path in ("/", "/page.css", "/page.js")]
-    assert answers == [status] * 3
+    answers = [page.get(path).status_code for path in ("/", "/page.css", "/page.js", "/docs")]
+    assert answers == [status] * 4

@@ -39,8 +39,7 @@ def security_headers(app: ASGIApp) -> ASGIApp:
                 given = {name for name, _ in message["headers"]}
                 if scope["app"].openapi_url and scope["path"].endswith(("/docs", "/redoc")):
                     given.add(b"content-security-policy")  # they run what they load from a CDN
-                missing = [header for header in HEADERS if header[0] not in given]
-                message["headers"] = [*message["headers"], *missing]
+                message["headers"] += [header for header in HEADERS if header[0] not in given]
             await send(message)
 
         await app(scope, receive, send_with_headers)
