@@ -352,14 +352,15 @@ def test_without_a_task_it_shows_how_a_first_one_gets_its_form(
 
 
 def test_any_name_and_description_is_text(bake: Bake) -> None:
-    name = "O'Neil's \"best\" </title><script>1</script> &amp; 🚀"
-    project = bake(project_name=name, project_slug=SLUG, project_short_description=name)
+    name = "O'Neil</title><script>1</script>\"&amp;🚀"
+    description = f"</p>{name}"
+    project = bake(project_name=name, project_slug=SLUG, project_short_description=description)
     text = project.read(f"src/{SLUG}/page/page.html")
     assert text.count("<script") == 1
-    for tag in ("title", "h1", "p"):
+    for tag, value in {"title": name, "h1": name, "p": description}.items():
         content = re.search(f"<{tag}>(.*?)</{tag}>", text)
         assert content
-        assert html.unescape(content[1]) == name
+        assert html.unescape(content[1]) == value
 
 
 @one_backend
