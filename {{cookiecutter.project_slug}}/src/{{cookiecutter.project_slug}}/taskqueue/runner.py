@@ -36,7 +36,7 @@ class Outcome(NamedTuple):
 def attempt(call: Call, number: int) -> Outcome:
     """Run the task of a call, for the ``number``-th time; an ``async`` one on a loop of its own.
 
-    Raises SystemExit where the task or, in Celery, the end of its worker does.
+    Raises SystemExit where the task, or the end of its process, does.
     """
     token = _task_id.set(call.task_id)
     correlation_id.set(call.request_id)
