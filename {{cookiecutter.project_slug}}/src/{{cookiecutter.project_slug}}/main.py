@@ -1,6 +1,5 @@
 """The HTTP service: ``uvicorn {{ cookiecutter.project_slug }}.main:app``."""
 
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import metadata
@@ -20,6 +19,8 @@ from .api.items import router as items
 from .api.page import router as page
 from .api.security import require_api_key, security_headers
 from .api.tasks import router as tasks
+from .logs import configure_logging
+from .metrics import RequestMetrics
 from .settings import get_settings
 from .taskqueue import open_backend
 
@@ -34,7 +35,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 def create_app() -> FastAPI:
     """Build the service; exits with a line for what keeps it from its work."""
     settings = get_settings()
-    logging.basicConfig(level=settings.log_level, format="%(levelname)s %(name)s: %(message)s")
+    configure_logging(settings)
     package = metadata("{{ cookiecutter.project_slug }}")
     app = FastAPI(
         title={{ cookiecutter.__project_name_python }},
@@ -43,11 +44,13 @@ def create_app() -> FastAPI:
         lifespan=lifespan,
         openapi_url="/openapi.json" if settings.pages else None,  # none: no /docs, no /redoc
         max_body_size=65_536,  # bytes; an endpoint that takes more says so by its own
+        telemetry={"auto_configure": True},  # by OTEL_EXPORTER_OTLP_ENDPOINT
     )
     hosts = [*settings.allowed_hosts.split(","), "127.0.0.1"]  # by which health checks call it
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts)
     app.add_middleware(CorrelationIdMiddleware)  # X-Request-ID, which a request's tasks carry on
     app.add_middleware(security_headers)
+    app.add_middleware(RequestMetrics)
     app.state.backend = open_backend(settings)
     protected: dict[str, Any] = {}
     if settings.api_key:

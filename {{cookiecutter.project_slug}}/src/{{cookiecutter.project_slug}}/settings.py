@@ -48,6 +48,8 @@ class Settings(BaseSettings):
     task_time_limit: PositiveFloat = 300.0  # seconds that a task may run, before it is ended
     celery_broker_url: Url = ""  # empty: folders in DATA_DIR, in development only
     celery_result_backend: Url = ""  # empty: the broker if Redis, else a folder in DATA_DIR
+    metrics_host: str = "127.0.0.1"  # where workers serve their metrics; port 0: they do not
+    metrics_port: Annotated[int, Field(ge=0, le=65_535)] = 0
 {% else %}
     task_concurrency: PositiveInt = 4  # tasks that run at the same time
     task_backlog: PositiveInt = 10_000  # unfinished tasks that are accepted before a 503

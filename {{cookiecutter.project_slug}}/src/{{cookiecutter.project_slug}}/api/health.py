@@ -1,19 +1,23 @@
-"""Health: is the process alive, and can it take work?"""
+"""Health: is the process alive, can it take work, and what does it do?"""
 
-from fastapi import APIRouter
+import asyncio
 
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from ..metrics import exposition
 from ..taskqueue import TaskBackend, Unavailable, unavailable
 
-router = APIRouter(prefix="/health", tags=["health"])
+router = APIRouter(tags=["health"])
 
 
-@router.get("/live")
+@router.get("/health/live")
 async def live() -> dict[str, str]:
     """Answer while the process serves requests."""
     return {"status": "ok"}
 
 
-@router.get("/ready", responses={503: {"description": "Tasks can't be stored; says why"}})
+@router.get("/health/ready", responses={503: {"description": "Tasks can't be stored; says why"}})
 async def ready(backend: TaskBackend) -> dict[str, str]:
     """Answer 503 while a task could not be stored."""
     try:
@@ -21,3 +25,14 @@ async def ready(backend: TaskBackend) -> dict[str, str]:
     except Unavailable as error:
         raise unavailable(error) from error
     return {"status": "ok"}
+
+
+@router.get("/metrics", response_class=Response)
+async def read_metrics(backend: TaskBackend) -> Response:
+    """Answer Prometheus; open like health, as it tells of numbers only."""
+    try:
+        gauges = await backend.waiting()
+    except Unavailable:
+        gauges = {}  # better none than old ones
+    text = await asyncio.to_thread(exposition, gauges)
+    return Response(text, media_type=CONTENT_TYPE_LATEST)

@@ -7,6 +7,7 @@ from fastapi import BackgroundTasks, Depends, HTTPException, Request, Response
 from fastapi.routing import APIRoute
 from starlette.middleware.body_limit import MAX_BODY_SIZE_SCOPE_KEY
 
+from ..metrics import REFUSED
 from .task import Backend, Call, Task, Unavailable
 
 P = ParamSpec("P")
@@ -61,6 +62,7 @@ async def _store(backend: Backend, calls: list[Call], response: Response) -> Non
     try:
         await backend.store(calls)
     except Unavailable as error:
+        REFUSED.inc(len(calls))
         raise unavailable(error) from error
     response.headers["Location"] = f"/tasks/{calls[-1].task_id}"
     tasks = BackgroundTasks()

@@ -4,12 +4,16 @@ import asyncio
 import inspect
 import json
 import logging
+import time
 import uuid
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import Literal, NamedTuple
 
 from asgi_correlation_id import correlation_id
+from structlog.contextvars import bound_contextvars
 
+from ..metrics import ATTEMPTS, DURATION
 from .task import REGISTRY, Call
 
 logger = logging.getLogger(__name__)
@@ -39,30 +43,45 @@ def attempt(call: Call, number: int) -> Outcome:
     Raises SystemExit where the task, or the end of its process, does.
     """
     token = _task_id.set(call.task_id)
-    correlation_id.set(call.request_id)
-    try:
-        result = REGISTRY[call.name].function(**json.loads(call.arguments))
-        if inspect.iscoroutine(result):
-            asyncio.run(result)
-    except Exception as error:
-        return _retry_or_fail(call, number, error)
-    finally:
-        _task_id.reset(token)
-    return Outcome("succeeded")
+    with _in_log(call, number):
+        try:
+            with DURATION.labels(call.name).time():
+                result = REGISTRY[call.name].function(**json.loads(call.arguments))
+                if inspect.iscoroutine(result):
+                    asyncio.run(result)
+        except Exception as error:
+            return _retry_or_fail(call, number, error)
+        finally:
+            _task_id.reset(token)
+        logger.info("task succeeded")
+        return _counted(call, Outcome("succeeded"))
 
 
 def after_death(call: Call, number: int) -> Outcome:
     """Tell what follows when the process died in the ``number``-th run of the task."""
-    return _retry_or_fail(call, number, None)
+    with _in_log(call, number):
+        return _retry_or_fail(call, number, None)
+
+
+def _in_log(call: Call, number: int) -> AbstractContextManager[None]:
+    correlation_id.set(call.request_id)
+    begun = time.perf_counter()
+    return bound_contextvars(task=call.name, task_id=call.task_id, attempt=number, begun=begun)
 
 
 def _retry_or_fail(call: Call, number: int, error: Exception | None) -> Outcome:
-    text = f"{type(error).__name__}: {error}" if error else "its process died"
+    kind = type(error).__name__ if error else "its process died"
+    text = f"{kind}: {error}" if error else kind
     text = text.encode(errors="replace").decode()[:1000]  # what every store can take
     task = REGISTRY.get(call.name)  # one may be left from before it was renamed
     if task and number < task.max_attempts and (not error or isinstance(error, task.retry_on)):
         delay = task.retry_delay(number)
-        logger.warning("task %s (%s): %s; next in %.1f s", call.task_id, call.name, text, delay)
-        return Outcome("retrying", text, delay)
-    logger.error("task %s (%s) failed: %s", call.task_id, call.name, text, exc_info=error)
-    return Outcome("failed", text)
+        logger.warning("task retries in %.1f s: %s", delay, kind)  # a text may hold an address
+        return _counted(call, Outcome("retrying", text, delay))
+    logger.error("task failed: %s", kind, exc_info=error)
+    return _counted(call, Outcome("failed", text))
+
+
+def _counted(call: Call, outcome: Outcome) -> Outcome:
+    ATTEMPTS.labels(call.name, outcome.status).inc()
+    return outcome

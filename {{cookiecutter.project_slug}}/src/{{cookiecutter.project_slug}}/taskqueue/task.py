@@ -14,6 +14,8 @@ from typing import Any, Generic, Literal, ParamSpec, Protocol, Self
 from asgi_correlation_id import correlation_id
 from pydantic import BaseModel
 
+from ..metrics import ATTEMPTS
+
 P = ParamSpec("P")
 
 REGISTRY: dict[str, "Task[...]"] = {}
@@ -49,6 +51,8 @@ class Task(Generic[P]):
         if self.name in REGISTRY:
             raise ValueError(f"two tasks are called {self.name!r}")
         REGISTRY[self.name] = self
+        for outcome in ("succeeded", "retrying", "failed"):
+            ATTEMPTS.labels(self.name, outcome)  # from zero, so that the first one is an increase
 
     @property
     def name(self) -> str:
@@ -128,6 +132,9 @@ class Backend(Protocol):
 
     async def check(self) -> None:
         """Raise Unavailable while a task could not be stored."""
+
+    async def waiting(self) -> dict[str, float]:
+        """Return gauges of the tasks that are due and not running; raises Unavailable."""
 
     async def __aenter__(self) -> Self:
         """Begin work."""

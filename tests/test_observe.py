@@ -1,0 +1,398 @@
+"""What happens is seen: in the logs, by a real Prometheus, in traces; and no address leaks."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import yaml
+from aiosmtpd.controller import Controller
+
+from harness.probes import add_probes
+from harness.project import SLUG, Project
+from harness.service import Process, Service, free_port, running, until
+
+from .conftest import Bake
+
+ADDRESS = "ada.lovelace@example.com"
+REQUEST_ID = "0af7651916cd43dd8448eb211c80319c"
+
+
+def program(name: str) -> str:
+    """Return the path of a server's program; its absence skips the test, but fails it on CI."""
+    found = shutil.which(name)
+    if not found:
+        assert os.environ.get("CI") != "true", f"{name} is not installed"
+        pytest.skip(f"needs {name}")
+    return found
+
+
+class RefusesEveryone:
+    """A mail server's answers, which quote the address as real ones do."""
+
+    async def handle_RCPT(self, _s: Any, _n: Any, _e: Any, address: str, _o: Any) -> str:
+        """Refuse for good (the name is aiosmtpd's)."""
+        return f"550 no {address} here"
+
+
+class Collector(ThreadingHTTPServer):
+    """An OTLP collector that keeps what it gets."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Collect)
+        self.received: list[tuple[str, bytes]] = []
+
+
+class _Collect(BaseHTTPRequestHandler):
+    server: Collector
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.received.append((self.path, body))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@dataclass
+class Watched:
+    """A service in production with everything that watches it."""
+
+    project: Project
+    service: Service
+    collector: Collector
+    prometheus: str  # its URL
+    metrics: list[str]  # the URLs that Prometheus scrapes
+    ends: dict[str, dict[str, Any]] = field(default_factory=dict)
+    redis: Process | None = None
+
+    @property
+    def celery(self) -> bool:
+        """Tell whether tasks run on Celery."""
+        return self.service.worker is not None
+
+    def query(self, expression: str) -> list[dict[str, Any]]:
+        """Return the series that Prometheus has for an expression."""
+        response = httpx2.get(f"{self.prometheus}/api/v1/query", params={"query": expression})
+        assert response.status_code == 200, response.text
+        result: list[dict[str, Any]] = response.json()["data"]["result"]
+        return result
+
+    def samples(self) -> Counter[str]:
+        """Return the metrics as the processes tell them, without what is not the service's."""
+        total: Counter[str] = Counter()
+        for url in self.metrics:
+            for line in httpx2.get(url).text.splitlines():
+                if not line.startswith("#"):
+                    name, _, value = line.rpartition(" ")
+                    total[name] += float(value)  # type: ignore[assignment]
+        return total
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(backend, id=backend, marks=pytest.mark.xdist_group(f"observe-{backend}"))
+        for backend in ("BackgroundTasks", "Celery")
+    ],
+)
+def project(request: pytest.FixtureRequest, bake: Bake) -> Project:
+    project = bake(task_backend=request.param)
+    add_probes(project)
+    project.run("uv", "sync", "--quiet", "--extra", "otel")
+    return project
+
+
+@pytest.fixture(scope="module")
+def watched(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    folder = tmp_path_factory.mktemp("watched")
+    with ExitStack() as stack:
+        smtp = Controller(RefusesEveryone(), hostname="127.0.0.1", port=free_port())
+        smtp.start()
+        stack.callback(smtp.stop)
+        collector = Collector()
+        threading.Thread(target=collector.serve_forever, daemon=True).start()
+        stack.callback(collector.shutdown)
+        settings = {
+            "ENVIRONMENT": "production",
+            "API_KEY": "open sesame",
+            "SMTP_HOST": "127.0.0.1",
+            "SMTP_PORT": str(smtp.port),
+            "SMTP_STARTTLS": "false",
+            "EMAIL_FROM": "service@example.com",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.server_port}",
+            "OTEL_BSP_SCHEDULE_DELAY": "200",
+        }
+        redis = None
+        if (project.path / "src" / SLUG / "worker.py").exists():
+            port = free_port()
+            redis = Process(
+                [program("redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--save", ""],
+                folder,
+                folder / "redis.log",
+            )
+            stack.callback(redis.kill)
+            settings["CELERY_BROKER_URL"] = f"redis://127.0.0.1:{port}/0"
+            settings["METRICS_PORT"] = str(free_port())
+        else:
+            settings["TASK_BACKLOG"] = "4"
+        service = stack.enter_context(
+            running(project, folder / "data", "--workers", "2", **settings)
+        )
+        service.client.headers["X-API-Key"] = "open sesame"
+        # As the README says, but for the ports and the time between two looks.
+        (config,) = re.findall(r"^```yaml\n(.*?)^```$", project.read("README.md"), re.M | re.S)
+        config = config.replace("8000", str(service.port))
+        config = config.replace("9100", settings.get("METRICS_PORT", ""))
+        (folder / "prometheus.yml").write_text(
+            "global: {scrape_interval: 1s, evaluation_interval: 1s}\n"
+            f"rule_files: [{project.path}/monitoring/alerts.yml]\n{config}"
+        )
+        targets = yaml.safe_load(config)["scrape_configs"][0]["static_configs"][0]["targets"]
+        port = free_port()
+        prometheus = Process(
+            [
+                program("prometheus"),
+                f"--config.file={folder}/prometheus.yml",
+                f"--storage.tsdb.path={folder}/tsdb",
+                f"--web.listen-address=127.0.0.1:{port}",
+            ],
+            folder,
+            folder / "prometheus.log",
+        )
+        stack.callback(prometheus.stop)
+        watched = Watched(
+            project,
+            service,
+            collector,
+            f"http://127.0.0.1:{port}",
+            [f"http://{target}/metrics" for target in targets],
+            redis=redis,
+        )
+        drive(watched)
+        yield watched
+
+
+def drive(watched: Watched) -> None:
+    """Have tasks succeed, heal, fail, and be mailed to an address that nobody has."""
+    client = watched.service.client
+    header = {"X-Request-ID": REQUEST_ID}
+    ids: dict[str, str] = {}
+    for what in ("sleep 0", "heal", "refuse"):
+        response = client.post("/probes/", params={"what": what}, headers=header)
+        assert response.headers["X-Request-ID"] == REQUEST_ID
+        (ids[what],) = response.json()
+    response = client.post("/send-email/", params={"email": ADDRESS}, headers=header)
+    ids["mail"] = response.json()["task_id"]
+    # Not the client's connection: an error closes it.
+    error = httpx2.post(f"{watched.service.url}/probes/", params={"what": ["sleep 0", "raise"]})
+    assert error.status_code == 500
+    assert client.get("/no/such/page").status_code == 404
+    watched.ends = {what: watched.service.wait_for_task(ids[what]) for what in ids}
+
+
+def lines(watched: Watched) -> list[dict[str, Any]]:
+    """Return the log's lines of the service and of its workers, which are JSON."""
+    service = watched.service
+    text = service.api.output() + (service.worker.output() if service.worker else "")
+    return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+
+
+def test_the_log_tells_each_end_of_a_task_once(watched: Watched) -> None:
+    ids = {end["task_id"]: what for what, end in watched.ends.items()}
+    told = [line for line in lines(watched) if line.get("task_id") in ids]
+    found = Counter((ids[line["task_id"]], line["level"], line["attempt"]) for line in told)
+    assert found == {
+        ("sleep 0", "info", 1): 1,
+        ("heal", "warning", 1): 1,
+        ("heal", "warning", 2): 1,
+        ("heal", "info", 3): 1,
+        ("refuse", "error", 1): 1,
+        ("mail", "error", 1): 1,
+    }
+    for line in told:
+        assert line["task"] == ("send_email" if ids[line["task_id"]] == "mail" else "probe")
+        assert 0 <= line["duration"] < 30
+        assert "Traceback" in line.get("exception", "") or line["level"] != "error"
+        if not watched.celery:
+            assert line["request_id"] == REQUEST_ID
+
+
+def test_the_log_tells_of_each_request_without_its_query(watched: Watched) -> None:
+    requests = [line for line in lines(watched) if line["logger"] == "uvicorn.access"]
+    found = Counter((line["method"], line["path"], line["status"]) for line in requests)
+    assert found["POST", "/probes/", 202] == 3
+    assert found["POST", "/probes/", 500] == found["POST", "/send-email/", 202] == 1
+    assert all(len(line["request_id"]) == 32 for line in requests)
+    (error,) = [
+        line
+        for line in lines(watched)
+        if line["logger"] == "uvicorn.error" and line["level"] == "error"
+    ]
+    assert "RuntimeError" in error["exception"]
+
+
+def test_no_line_of_the_log_holds_an_address_or_a_key(watched: Watched) -> None:
+    assert ADDRESS in watched.ends["mail"]["error"]  # it is told to who asks with the key
+    service = watched.service
+    text = service.api.output() + (service.worker.output() if service.worker else "")
+    assert "lovelace" not in text
+    assert "sesame" not in text
+
+
+def test_metrics_add_up_over_all_processes(watched: Watched) -> None:
+    found = watched.samples()
+    requests = "http_request_duration_seconds_count"
+    for method, route, status, number in [
+        ("POST", "/probes/", 202, 3),
+        ("POST", "/probes/", 500, 1),
+        ("POST", "/send-email/", 202, 1),
+        ("GET", "", 404, 1),
+    ]:
+        labels = f'{{method="{method}",route="{route}",status="{status}"}}'
+        assert found[requests + labels] == number, labels
+    assert not [name for name in found if watched.ends["mail"]["task_id"] in name]
+    for task, outcome, number in [
+        ("probe", "succeeded", 2),
+        ("probe", "retrying", 2),
+        ("probe", "failed", 1),
+        ("send_email", "failed", 1),
+        ("send_email", "succeeded", 0),
+        ("write_log", "failed", 0),
+    ]:
+        assert found[f'task_attempts_total{{outcome="{outcome}",task="{task}"}}'] == number
+    assert found['task_duration_seconds_count{task="probe"}'] == 5
+    assert found["tasks_waiting"] == 0
+
+
+def test_prometheus_fills_every_panel_of_the_dashboard(watched: Watched) -> None:
+    dashboard = json.loads(watched.project.read("monitoring/dashboard.json"))
+    for panel in dashboard["panels"]:
+        for target in panel["targets"]:
+            query = target["expr"].replace("$__rate_interval", "1m")
+            until(lambda query=query: watched.query(query), 30, panel["title"])  # type: ignore[misc]
+    up = until(lambda: watched.query("up == 1"), 30, "all is up")
+    assert len(up) == len(watched.metrics)
+
+
+def test_prometheus_evaluates_the_alerts_and_a_failed_task_fires_one(watched: Watched) -> None:
+    def rules() -> list[dict[str, Any]]:
+        response = httpx2.get(f"{watched.prometheus}/api/v1/rules").json()
+        found: list[dict[str, Any]] = response["data"]["groups"][0]["rules"]
+        return found
+
+    until(lambda: all(rule["health"] == "ok" for rule in rules()), 30, "all are evaluated")
+    # Of a task that failed before Prometheus first looked nobody saw the increase.
+    watched.service.client.post("/probes/", params={"what": "refuse"})
+    firing = until(
+        lambda: watched.query('ALERTS{alertname="TasksFail", alertstate="firing", task="probe"}'),
+        30,
+        "the alert fires",
+    )
+    assert len(firing) == 1
+
+
+def test_traces_go_to_the_collector(watched: Watched) -> None:
+    def traced() -> bool:
+        bodies = b"".join(body for path, body in watched.collector.received if "trace" in path)
+        return b"POST /probes/" in bodies and b"/send-email/" in bodies
+
+    until(traced, 30, "the spans arrive")
+
+
+def test_nothing_of_opentelemetrys_sdk_is_imported_without_its_endpoint(
+    project: Project, tmp_path: Path
+) -> None:
+    code = (
+        f"import sys; from starlette.testclient import TestClient; from {SLUG}.main import app\n"
+        "with TestClient(app): print([name for name in sys.modules if 'opentelemetry.sdk' in name])"
+    )
+    assert project.run(project.bin("python"), "-c", code).splitlines()[-1] == "[]"
+
+
+def test_what_cannot_be_stored_is_counted_and_what_waits_is_seen(watched: Watched) -> None:
+    client = watched.service.client
+    before = watched.samples()["tasks_refused_total"]
+    if watched.redis:
+        watched.redis.kill()
+        assert client.post("/probes/", params={"what": "sleep 0"}).status_code == 503
+        assert "tasks_waiting" not in watched.samples()  # nobody knows
+    else:
+        slow = {"what": ["sleep 4"] * 4}
+        answers = [client.post("/probes/", params=slow).status_code for _ in range(8)]
+        assert 503 in answers  # each of the two processes has its own backlog
+    assert watched.samples()["tasks_refused_total"] > before
+
+
+JOB = 'job="task_service"'
+HTTP = f'http_request_duration_seconds_count{{{JOB}, route="/items/", status="%s"}}'
+ATTEMPTS = f'task_attempts_total{{{JOB}, task="probe", outcome="%s"}}'
+REFUSED = f"tasks_refused_total{{{JOB}}}"
+WAITING = {
+    "BackgroundTasks": (f"tasks_waiting_oldest_seconds{{{JOB}}}", "280+60x30"),
+    "Celery": (f"tasks_waiting{{{JOB}}}", "3x30"),
+}
+IDLE = {ATTEMPTS % "succeeded": "5x30", ATTEMPTS % "retrying": "5x30"}
+HEALTHY = {
+    f"up{{{JOB}}}": "1x30",
+    HTTP % 202: "0+600x30",
+    ATTEMPTS % "succeeded": "0+10x30",
+    ATTEMPTS % "retrying": "0+1x30",
+    ATTEMPTS % "failed": "0x30",
+    REFUSED: "0x30",
+}
+# What differs from a healthy service; when the alert is quiet still, when it fires, what it names.
+SICK: dict[str, tuple[dict[str, str], str, str, dict[str, str]]] = {
+    "ServiceDown": ({f"up{{{JOB}}}": "0x30"}, "1m", "3m", {"job": SLUG}),
+    "RequestsFail": ({HTTP % 500: "0+60x30"}, "4m", "8m", {"route": "/items/"}),
+    "TasksRefused": ({REFUSED: "0x10 1x19"}, "10m", "12m", {"job": SLUG}),
+    "TasksFail": ({ATTEMPTS % "failed": "0x10 1x19"}, "10m", "12m", {"task": "probe"}),
+    "TasksRetry": ({ATTEMPTS % "retrying": "0+30x30"}, "9m", "15m", {"task": "probe"}),
+    "TasksWait": (IDLE, "4m", "25m", {}),
+}
+
+
+@pytest.mark.parametrize("backend", ["BackgroundTasks", "Celery"])
+def test_each_alert_fires_when_it_should_and_not_before(
+    backend: str, bake: Bake, tmp_path: Path
+) -> None:
+    promtool = program("promtool")
+    path = bake(task_backend=backend).path / "monitoring" / "alerts.yml"
+    subprocess.run([promtool, "check", "rules", str(path)], check=True, capture_output=True)
+    rules = {rule["alert"]: rule for rule in yaml.safe_load(path.read_text())["groups"][0]["rules"]}
+    assert rules.keys() == SICK.keys()
+    name, values = WAITING[backend]
+    healthy = HEALTHY | {name: "0x30"}
+
+    def test(changed: dict[str, str], *expected: tuple[str, str, bool]) -> dict[str, Any]:
+        series = [{"series": each, "values": text} for each, text in (healthy | changed).items()]
+        checks = []
+        for alert, at, fires in expected:
+            labels = SICK[alert][3] | rules[alert]["labels"]
+            fired = {"exp_labels": labels, "exp_annotations": rules[alert]["annotations"]}
+            checks.append({"alertname": alert, "eval_time": at, "exp_alerts": [fired] * fires})
+        return {"interval": "1m", "input_series": series, "alert_rule_test": checks}
+
+    tests = [test({}, *((alert, "29m", False) for alert in SICK))]
+    for alert, (changed, quiet, late, _) in SICK.items():
+        waits = {name: values} if alert == "TasksWait" else {}
+        tests.append(test(changed | waits, (alert, quiet, False), (alert, late, True)))
+    file = tmp_path / "alerts_test.yml"
+    file.write_text(yaml.safe_dump({"rule_files": [str(path)], "tests": tests}))
+    result = subprocess.run(
+        [promtool, "test", "rules", str(file)], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stdout + result.stderr

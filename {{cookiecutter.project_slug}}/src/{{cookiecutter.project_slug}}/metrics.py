@@ -1,0 +1,53 @@
+"""What Prometheus scrapes: the metrics of requests and tasks, of all processes of the service."""
+
+import time
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+REQUESTS = Histogram(
+    "http_request_duration_seconds", "Requests by route.", ["method", "route", "status"]
+)
+ATTEMPTS = Counter("task_attempts", "Attempts at tasks by their end.", ["task", "outcome"])
+DURATION = Histogram(
+    "task_duration_seconds", "Attempts at tasks.", ["task"], buckets=(0.01, 0.1, 1, 10, 60, 600)
+)
+REFUSED = Counter("tasks_refused", "Tasks that could not be stored: their requests got a 503.")
+
+
+def registry() -> CollectorRegistry:
+    """Return the metrics of all processes."""
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return registry
+
+
+def exposition(gauges: dict[str, float]) -> bytes:
+    """Return the metrics in Prometheus' text format, with gauges that are known only now."""
+    lines = [f"# TYPE {name} gauge\n{name} {gauges[name]}\n" for name in gauges]
+    return generate_latest(registry()) + "".join(lines).encode()
+
+
+class RequestMetrics:
+    """Middleware that measures requests."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun = time.perf_counter()
+        status = 500  # of an error that nobody caught
+
+        async def observed(message: Message) -> None:
+            nonlocal status
+            status = message.get("status", status)
+            await send(message)
+
+        try:
+            await self.app(scope, receive, observed)
+        finally:
+            if scope["type"] == "http":
+                route = getattr(scope.get("route"), "path", "")  # bounded, as a path is not
+                labels = REQUESTS.labels(scope["method"], route, status)
+                labels.observe(time.perf_counter() - begun)

@@ -1,0 +1,104 @@
+"""Logs: one format for all, and nothing that should not be kept."""
+
+import json
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from {{ cookiecutter.project_slug }}.logs import configure_logging
+from {{ cookiecutter.project_slug }}.settings import get_settings
+from {{ cookiecutter.project_slug }}.taskqueue import task
+from {{ cookiecutter.project_slug }}.taskqueue.runner import attempt
+from {{ cookiecutter.project_slug }}.taskqueue.task import Call
+
+ADDRESS = "ada@example.com"
+
+Configure = Callable[..., None]
+
+
+@task()
+def logging_task() -> None:
+    logging.getLogger("mine").info("at work")
+    try:
+        raise OSError(f"no {ADDRESS} here")
+    except OSError as error:
+        raise ValueError(f"for {ADDRESS}") from error
+
+
+@pytest.fixture
+def configure(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Configure]:
+    """Return a function that sets up logging as a process of its own would have it."""
+    root = logging.getLogger()
+
+    def configure(level: str, environment: str = "production") -> None:
+        monkeypatch.setattr(root, "handlers", [])
+        update = {"environment": environment, "log_level": level}
+        configure_logging(get_settings().model_copy(update=update))
+
+    level = root.level
+    yield configure
+    root.setLevel(level)
+    logging.captureWarnings(False)
+
+
+def logged(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+
+
+def test_each_line_of_a_task_says_whose_it_is(
+    configure: Configure, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure("INFO")
+    attempt(Call("logging_task", "{}", request_id="r", task_id="t"), 2)
+    logging.getLogger("mine").info("after it")
+    work, failed, after = logged(capsys)
+    for line in (work, failed):
+        expected = {"task": "logging_task", "task_id": "t", "attempt": 2, "request_id": "r"}
+        assert line | expected == line
+        assert line["duration"] >= 0
+    assert (work["event"], work["level"], work["logger"]) == ("at work", "info", "mine")
+    assert (failed["event"], failed["level"]) == ("task failed: ValueError", "error")
+    assert "task" not in after
+
+
+def test_the_texts_of_errors_are_for_debugging_only(
+    configure: Configure, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call = Call("logging_task", "{}", request_id="")
+    configure("INFO")
+    attempt(call, 1)
+    trace = logged(capsys)[-1]["exception"]
+    assert trace.startswith("Traceback")
+    assert trace.index("OSError") < trace.index("ValueError") < len(trace)
+    assert ADDRESS not in trace
+    configure("DEBUG")
+    attempt(call, 1)
+    assert f"ValueError: for {ADDRESS}" in logged(capsys)[-1]["exception"]
+
+
+def test_libraries_and_warnings_come_in_the_same_format(
+    configure: Configure, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure("INFO")
+    request = ("127.0.0.1:5000", "POST", f"/a/?email={ADDRESS}", "1.1", 202)
+    logging.getLogger("uvicorn.access").info('%s - "%s %s HTTP/%s" %d', *request)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        logging.captureWarnings(True)
+        warnings.warn("old", DeprecationWarning, stacklevel=1)
+    access, warning = logged(capsys)
+    assert (access["method"], access["path"], access["status"]) == ("POST", "/a/", 202)
+    assert ADDRESS not in json.dumps(access)
+    assert (warning["logger"], warning["level"]) == ("py.warnings", "warning")
+
+
+def test_lines_are_readable_in_development(
+    configure: Configure, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure("INFO", "development")
+    logging.getLogger("mine").warning("careful")
+    assert "careful" in capsys.readouterr().err.partition("{")[0]

@@ -1,0 +1,50 @@
+"""Metrics: what Prometheus reads."""
+
+from pathlib import Path
+
+from prometheus_client.parser import text_string_to_metric_families
+from starlette.testclient import TestClient
+
+from {{ cookiecutter.project_slug }}.taskqueue import task
+from {{ cookiecutter.project_slug }}.taskqueue.runner import attempt
+from {{ cookiecutter.project_slug }}.taskqueue.task import Call
+
+
+@task(retry_on=(OSError,), max_attempts=2)
+def measured(what: str) -> None:
+    if what == "fail":
+        raise OSError
+
+
+def samples(client: TestClient) -> dict[tuple[str, frozenset[str]], float]:
+    """Return every sample by its name and the values of its labels."""
+    response = client.get("/metrics")
+    assert response.headers["Content-Type"].startswith("text/plain")
+    return {
+        (sample.name, frozenset(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(response.text)
+        for sample in family.samples
+    }
+
+
+def test_requests_are_counted_by_route(client: TestClient) -> None:
+    client.get("/tasks/0123456789abcdef")
+    client.get("/tasks/fedcba9876543210")
+    client.get("/no/such/page")
+    found = samples(client)
+    name = "http_request_duration_seconds_count"
+    assert found[name, frozenset({"GET", "/tasks/{task_id}", "404"})] >= 2
+    assert found[name, frozenset({"GET", "", "404"})] >= 1
+    assert "0123456789abcdef" not in client.get("/metrics").text
+
+
+def test_attempts_are_counted_by_task_and_outcome(client: TestClient, data_dir: Path) -> None:
+    before = samples(client)
+    for number, what in [(1, "work"), (1, "fail"), (2, "fail")]:
+        attempt(Call.of(measured, what), number)
+    after = samples(client)
+    for outcome in ("succeeded", "retrying", "failed"):
+        key = "task_attempts_total", frozenset({"measured", outcome})
+        assert after[key] - before[key] == 1
+    assert after["task_duration_seconds_count", frozenset({"measured"})] == 3
+    assert after["tasks_waiting", frozenset()] == 0
