@@ -158,7 +158,7 @@ def watched(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Itera
         config = config.replace("8000", str(service.port))
         config = config.replace("9100", settings.get("METRICS_PORT", ""))
         (folder / "prometheus.yml").write_text(
-            "global: {scrape_interval: 1s, evaluation_interval: 1s}\n"
+            "global: {scrape_interval: 2s, evaluation_interval: 2s}\n"
             f"rule_files: [{project.path}/monitoring/alerts.yml]\n{config}"
         )
         targets = yaml.safe_load(config)["scrape_configs"][0]["static_configs"][0]["targets"]
@@ -283,8 +283,8 @@ def test_prometheus_fills_every_panel_of_the_dashboard(watched: Watched) -> None
     for panel in dashboard["panels"]:
         for target in panel["targets"]:
             query = target["expr"].replace("$__rate_interval", "1m")
-            until(lambda query=query: watched.query(query), 30, panel["title"])  # type: ignore[misc]
-    up = until(lambda: watched.query("up == 1"), 30, "all is up")
+            until(lambda query=query: watched.query(query), 60, panel["title"])  # type: ignore[misc]
+    up = until(lambda: watched.query("up == 1"), 60, "all is up")
     assert len(up) == len(watched.metrics)
 
 
@@ -296,10 +296,11 @@ def test_prometheus_evaluates_the_alerts_and_a_failed_task_fires_one(watched: Wa
 
     until(lambda: all(rule["health"] == "ok" for rule in rules()), 30, "all are evaluated")
     # Of a task that failed before Prometheus first looked nobody saw the increase.
-    watched.service.client.post("/probes/", params={"what": "refuse"})
+    response = watched.service.client.post("/probes/", params={"what": "refuse"})
+    assert response.status_code == 202, response.text
     firing = until(
         lambda: watched.query('ALERTS{alertname="TasksFail", alertstate="firing", task="probe"}'),
-        30,
+        60,
         "the alert fires",
     )
     assert len(firing) == 1
