@@ -198,7 +198,8 @@ def drive(watched: Watched) -> None:
     response = client.post("/send-email/", params={"email": ADDRESS}, headers=header)
     ids["mail"] = response.json()["task_id"]
     # Not the client's connection: an error closes it.
-    error = httpx2.post(f"{watched.service.url}/probes/", params={"what": ["sleep 0", "raise"]})
+    url = f"{watched.service.url}/probes/"
+    error = httpx2.post(url, params={"what": ["sleep 0", "raise"]}, headers=client.headers)
     assert error.status_code == 500
     assert client.get("/no/such/page").status_code == 404
     watched.ends = {what: watched.service.wait_for_task(ids[what]) for what in ids}
