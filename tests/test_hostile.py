@@ -15,6 +15,7 @@ import tomllib
 import unicodedata
 from collections.abc import Callable
 from email.utils import parseaddr
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -110,8 +111,27 @@ def replaced(value: object, replace: Callable[[str], str]) -> object:
     return value
 
 
+class HtmlReader(HTMLParser):
+    """What a browser makes of a page: its elements and texts, in their order."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[object] = []
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Keep an element."""
+        self.found.append([tag, dict(attrs)])
+
+    def handle_data(self, data: str) -> None:
+        """Keep a text."""
+        self.found.append(data)
+
+
 MARKDOWN = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 READERS: dict[str, Callable[[str], object]] = {
+    ".html": lambda page: HtmlReader(page).found,
     ".json": json.loads,
     # A link's address is encoded where its text is not.
     ".md": lambda text: re.sub(r'(?<=href="mailto:)[^"]*', "", MARKDOWN.render(text)),
