@@ -58,7 +58,9 @@ class Project:
 def environment(**settings: str) -> dict[str, str]:
     """Return this process's environment with ``uv`` at hand and without its virtual environment."""
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
-    inherited = {k: v for k, v in os.environ.items() if k != "VIRTUAL_ENV"}
+    # Without bytecode a service compiles itself at every start, which takes longer than the rest.
+    unwanted = {"VIRTUAL_ENV", "PYTHONDONTWRITEBYTECODE"}
+    inherited = {k: v for k, v in os.environ.items() if k not in unwanted}
     return inherited | {"PATH": path} | settings
 
 
