@@ -170,7 +170,9 @@ class RabbitMQ(Server):
             "RABBITMQ_MNESIA_BASE": str(self.folder / "data"),
             "RABBITMQ_LOG_BASE": str(self.folder / "log"),
             "RABBITMQ_LOGS": "-",
-            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1 +sbwt none",  # spare the machine
+            # Spare the machine.
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1 +sbwt none",
+            "RABBITMQ_CTL_ERL_ARGS": "+S 1:1 +sbwt none",
         }
 
     def start(self) -> None:

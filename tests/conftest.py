@@ -1,6 +1,9 @@
 """Fixtures: ``bake`` renders a project; ``variant`` is one of them all, with its environment."""
 
-from collections.abc import Callable
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,8 @@ from harness.project import TEMPLATE, Project
 from .variants import VARIANTS, Variant
 
 Bake = Callable[..., Project]
+Once = Callable[[str, Callable[[Path], object]], Path]
+Make = Callable[[Variant], Project]
 
 
 @pytest.fixture(scope="session")
@@ -26,14 +31,34 @@ def bake(cookies_session: Cookies) -> Bake:
     return bake
 
 
-# One group for each variant: its tests run on one xdist worker, which makes its environment once.
-@pytest.fixture(
-    scope="session",
-    params=[
-        pytest.param(variant, id=variant.id, marks=pytest.mark.xdist_group(variant.id))
-        for variant in VARIANTS
-    ],
-)
+@pytest.fixture(scope="session", autouse=True)
+def _types_of_libraries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep mypy's cache from one project to the next: most of its work is the libraries'."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MYPY_CACHE_DIR", str(tmp_path_factory.mktemp("mypy")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """Return a function that has one of xdist's workers make a folder, for all of them."""
+    place = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        place = place.parent
+
+    def once(name: str, make: Callable[[Path], object]) -> Path:
+        folder, done = place / name, place / f"{name}.done"
+        with (place / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not done.exists():
+                make(folder)
+                done.touch()
+        return folder
+
+    return once
+
+
+@pytest.fixture(scope="session", params=VARIANTS, ids=lambda variant: variant.id)
 def variant(request: pytest.FixtureRequest) -> Variant:
     """Return each of the variants in turn."""
     variant: Variant = request.param
@@ -41,21 +66,51 @@ def variant(request: pytest.FixtureRequest) -> Variant:
 
 
 @pytest.fixture(scope="session")
-def project(variant: Variant, bake: Bake) -> Project:
-    """Return the variant, rendered."""
-    return bake(**variant.answers)
+def render(bake: Bake, once: Once) -> Make:
+    """Return a function that gives the one rendering of a variant: read it, leave it as it is."""
+
+    def render(variant: Variant) -> Project:
+        return Project(
+            once(variant.id, lambda to: shutil.copytree(bake(**variant.answers).path, to))
+        )
+
+    return render
 
 
 @pytest.fixture(scope="session")
-def installed(project: Project) -> Project:
-    """Return the variant with an environment of its own, from nothing but what it declares."""
-    project.sync()
-    return project
+def install(render: Make, once: Once) -> Make:
+    """Return a function that gives the same, with an environment from what it declares."""
+
+    def install(variant: Variant) -> Project:
+        project = render(variant)
+        once(f"{variant.id}-installed", lambda _: project.sync())
+        return project
+
+    return install
 
 
-def install_with_probes(bake: Bake, backend: str) -> Project:
-    """Return an installed project with a task that does what a test asks for."""
-    project = bake(task_backend=backend)
-    add_probes(project)
-    project.sync()
-    return project
+@pytest.fixture(scope="session")
+def project(variant: Variant, render: Make) -> Project:
+    """Return the variant, rendered."""
+    return render(variant)
+
+
+@pytest.fixture(scope="session")
+def installed(variant: Variant, install: Make) -> Project:
+    """Return the variant with its environment."""
+    return install(variant)
+
+
+@pytest.fixture(scope="session")
+def probed(bake: Bake, once: Once) -> Callable[[str], Project]:
+    """Return a function that gives a backend's project with a task that does what a test asks."""
+
+    def make(backend: str, to: Path) -> None:
+        project = Project(shutil.copytree(bake(task_backend=backend).path, to))
+        add_probes(project)
+        project.sync()
+
+    def probed(backend: str) -> Project:
+        return Project(once(f"{backend}-probed", lambda to: make(backend, to)))
+
+    return probed

@@ -1,11 +1,12 @@
 """Celery on a real Redis and a real RabbitMQ: the contract, and what becomes of a task that fails.
 
-The servers here are started once and left in peace; test_celery_faults.py hurts its own.
+The servers here serve many tests and are left in peace; test_celery_faults.py hurts its own.
 """
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,12 +15,10 @@ from harness.project import Project
 from harness.servers import RabbitMQ, Redis, Server, missing_servers
 from harness.service import Service, running, until
 
-from .conftest import Bake, install_with_probes
 from .test_service import keep_the_http_contract
 from .variants import VARIANTS, Variant
 
-BROKERS = ["Redis", "RabbitMQ"]
-pytestmark = pytest.mark.xdist_group("celery-calm")
+CELERY = [variant for variant in VARIANTS if variant.celery]
 
 
 def need_servers() -> None:
@@ -31,54 +30,49 @@ def need_servers() -> None:
         pytest.skip(message)
 
 
-@pytest.fixture(scope="session")
-def calm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Server]]:
+@contextmanager
+def started(server: Server) -> Iterator[Server]:
     need_servers()
-    folder = tmp_path_factory.mktemp("calm")
-    servers = {"Redis": Redis(folder / "redis"), "RabbitMQ": RabbitMQ(folder / "rabbitmq")}
     try:
-        for server in servers.values():
-            server.start()
-        yield servers
+        server.start()
+        yield server
     finally:
-        for server in servers.values():
-            server.end()
-
-
-@pytest.fixture(params=BROKERS)
-def settings(request: pytest.FixtureRequest, calm: dict[str, Server]) -> dict[str, str]:
-    return {
-        "CELERY_BROKER_URL": calm[request.param].url,
-        "CELERY_RESULT_BACKEND": calm["Redis"].url,
-    }
+        server.end()
 
 
 @pytest.fixture(scope="session")
-def probed(bake: Bake) -> Project:
-    """Return a Celery project with a task that does what it is told."""
-    return install_with_probes(bake, "Celery")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with started(Redis(tmp_path_factory.mktemp("calm") / "redis")) as server:
+        yield server
 
 
+@pytest.fixture(scope="session")
+def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with started(RabbitMQ(tmp_path_factory.mktemp("calm") / "rabbitmq")) as server:
+        yield server
+
+
+# RabbitMQ takes seconds to start: one group, one node. Each worker has a Redis.
 @pytest.fixture(
-    scope="session", params=[v for v in VARIANTS if v.celery], ids=lambda variant: variant.id
+    params=["redis", pytest.param("rabbitmq", marks=pytest.mark.xdist_group("rabbitmq"))]
 )
-def celery_variant(request: pytest.FixtureRequest) -> Variant:
-    variant: Variant = request.param
-    return variant
+def settings(request: pytest.FixtureRequest, redis: Server) -> dict[str, str]:
+    broker: Server = request.getfixturevalue(request.param)
+    return {"CELERY_BROKER_URL": broker.url, "CELERY_RESULT_BACKEND": redis.url}
 
 
 @pytest.fixture(scope="session")
-def celery_project(celery_variant: Variant, bake: Bake) -> Project:
-    project = bake(**celery_variant.answers)
-    project.sync()
-    return project
+def probes(probed: Callable[[str], Project]) -> Project:
+    """Return a Celery project with a task that does what it is told."""
+    return probed("Celery")
 
 
+@pytest.mark.parametrize("variant", CELERY, indirect=True, ids=lambda variant: variant.id)
 def test_keeps_the_http_contract_on_a_real_broker(
-    celery_project: Project, celery_variant: Variant, settings: dict[str, str], tmp_path: Path
+    installed: Project, variant: Variant, settings: dict[str, str], tmp_path: Path
 ) -> None:
-    with running(celery_project, tmp_path / "data", **settings) as service:
-        keep_the_http_contract(service, celery_variant)
+    with running(installed, tmp_path / "data", **settings) as service:
+        keep_the_http_contract(service, variant)
 
 
 def add(service: Service, *what: str) -> list[str]:
@@ -97,9 +91,9 @@ def those_that(service: Service, word: str) -> list[str]:
 
 
 def test_a_task_that_fails_says_so_and_leaves_the_others_alone(
-    probed: Project, settings: dict[str, str], tmp_path: Path
+    probes: Project, settings: dict[str, str], tmp_path: Path
 ) -> None:
-    with running(probed, tmp_path / "data", **settings) as service:
+    with running(probes, tmp_path / "data", **settings) as service:
         poison, permanent, transient = add(service, "die", "refuse", "heal")
         others = add(service, *["sleep 0"] * 20)
         status = service.wait_for_task(permanent)
@@ -118,9 +112,9 @@ def test_a_task_that_fails_says_so_and_leaves_the_others_alone(
 
 
 def test_sigterm_lets_tasks_end_and_gives_the_rest_back(
-    probed: Project, settings: dict[str, str], tmp_path: Path
+    probes: Project, settings: dict[str, str], tmp_path: Path
 ) -> None:
-    with running(probed, tmp_path / "data", **settings, SHUTDOWN_GRACE="3") as service:
+    with running(probes, tmp_path / "data", **settings, SHUTDOWN_GRACE="3") as service:
         assert service.worker
         long, short, *rest = add(service, "sleep 12", "sleep 1.5", *["sleep 0"] * 5)
         until(lambda: {long, short} <= set(those_that(service, "begins")), 20, "both are running")
@@ -136,10 +130,10 @@ def test_sigterm_lets_tasks_end_and_gives_the_rest_back(
 
 
 def test_a_long_task_keeps_its_worker_and_an_endless_one_is_ended(
-    probed: Project, calm: dict[str, Server], tmp_path: Path
+    probes: Project, redis: Server, tmp_path: Path
 ) -> None:
-    settings = {"CELERY_BROKER_URL": calm["Redis"].url, "SHUTDOWN_GRACE": "1"}
-    with running(probed, tmp_path / "data", **settings, TASK_TIME_LIMIT="28") as service:
+    settings = {"CELERY_BROKER_URL": redis.url, "SHUTDOWN_GRACE": "1"}
+    with running(probes, tmp_path / "data", **settings, TASK_TIME_LIMIT="28") as service:
         # Redis gives away what no worker claims for 21 s.
         long, endless = add(service, "sleep 26", "sleep 300")
         status = service.wait_for_task(endless, 90)

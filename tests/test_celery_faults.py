@@ -19,28 +19,19 @@ from harness.project import Project
 from harness.servers import RabbitMQ, Redis, Server
 from harness.service import Service, running, until
 
-from .test_celery import BROKERS, add, need_servers, probed, those_that
+from .test_celery import add, probes, started, those_that
 
-__all__ = ["probed"]
+__all__ = ["probes"]
 
 WORK = "/probes/?what=sleep+0"
 BOUND = 2.0  # seconds to a 503, promised by the README
-on_each_broker = pytest.mark.parametrize(
-    "broker",
-    [pytest.param(name, marks=pytest.mark.xdist_group(f"celery-{name}")) for name in BROKERS],
-    indirect=True,
-)
+on_each_broker = pytest.mark.parametrize("broker", ["Redis", "RabbitMQ"], indirect=True)
 
 
 @pytest.fixture
 def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
-    need_servers()
-    server = (Redis if request.param == "Redis" else RabbitMQ)(tmp_path / "broker")
-    try:
-        server.start()
+    with started((Redis if request.param == "Redis" else RabbitMQ)(tmp_path / "broker")) as server:
         yield server
-    finally:
-        server.end()
 
 
 @pytest.fixture
@@ -49,17 +40,14 @@ def results(broker: Server, tmp_path: Path) -> Iterator[Redis]:
     if isinstance(broker, Redis):
         yield broker
         return
-    server = Redis(tmp_path / "results")
-    try:
-        server.start()
+    with started(Redis(tmp_path / "results")) as server:
+        assert isinstance(server, Redis)
         yield server
-    finally:
-        server.end()
 
 
 @pytest.fixture
-def service(probed: Project, broker: Server, results: Redis, tmp_path: Path) -> Iterator[Service]:
-    with running(probed, tmp_path / "data", **urls(broker, results)) as service:
+def service(probes: Project, broker: Server, results: Redis, tmp_path: Path) -> Iterator[Service]:
+    with running(probes, tmp_path / "data", **urls(broker, results)) as service:
         yield service
 
 
@@ -167,9 +155,9 @@ def test_a_full_broker_is_said_and_what_it_holds_is_run(
 
 @on_each_broker
 def test_a_broker_that_restarts_loses_nothing(
-    service: Service, probed: Project, broker: Server
+    service: Service, probes: Project, broker: Server
 ) -> None:
-    lines = (line.strip() for line in probed.read("README.md").splitlines())
+    lines = (line.strip() for line in probes.read("README.md").splitlines())
     (alive,) = [line for line in lines if line.startswith("find ")]
 
     def is_well() -> bool:
@@ -194,11 +182,11 @@ def test_a_broker_that_restarts_loses_nothing(
 
 @on_each_broker
 def test_no_mail_is_lost_when_workers_are_killed(
-    probed: Project, broker: Server, results: Redis, tmp_path: Path
+    probes: Project, broker: Server, results: Redis, tmp_path: Path
 ) -> None:
     with (
         mail_server(delay=0.1) as box,
-        running(probed, tmp_path / "data", **urls(broker, results), **box.settings) as service,
+        running(probes, tmp_path / "data", **urls(broker, results), **box.settings) as service,
     ):
         ids = [
             service.client.post("/send-email/", params={"email": f"a{n}@example.com"}).json()[

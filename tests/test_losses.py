@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -20,15 +20,13 @@ from harness.mail import mail_server
 from harness.project import Project
 from harness.service import Process, Service, running, until
 
-from .conftest import Bake, install_with_probes
-
 CLIENTS = 8
 
 
 @pytest.fixture(scope="session")
-def project(bake: Bake) -> Project:
+def project(probed: Callable[[str], Project]) -> Project:
     """Return a project on BackgroundTasks with a task that does what a test asks for."""
-    return install_with_probes(bake, "BackgroundTasks")
+    return probed("BackgroundTasks")
 
 
 @pytest.fixture

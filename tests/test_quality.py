@@ -1,5 +1,7 @@
 """Each variant by its own tools, in its own environment."""
 
+import pytest
+
 from harness.project import Project
 
 
@@ -11,6 +13,7 @@ def test_is_formatted(installed: Project) -> None:
     installed.run("uv", "run", "ruff", "format", "--check", "--no-cache")
 
 
+@pytest.mark.xdist_group("mypy")  # on one worker, for its cache
 def test_is_typed(installed: Project) -> None:
     installed.run("uv", "run", "mypy")
 

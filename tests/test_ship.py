@@ -3,7 +3,6 @@ checker, and the commands in them run."""
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -299,13 +298,15 @@ def advisories() -> Iterator[Advisories]:
 # One is enough: these files are the same in all, but for images.
 one_variant = pytest.mark.parametrize(
     "variant",
-    [pytest.param(VARIANTS[0], id=VARIANTS[0].id, marks=pytest.mark.xdist_group(VARIANTS[0].id))],
+    [VARIANTS[0]],
     indirect=True,
+    ids=lambda variant: variant.id,
 )
 
 
 @one_variant
 @pytest.mark.usefixtures("variant")
+@pytest.mark.xdist_group("mypy")
 def test_every_command_of_ci_works(installed: Project, advisories: Advisories) -> None:
     done = [command for command in commands(installed) if not command.startswith(ENGINE)]
     assert len(done) == 4
@@ -331,24 +332,18 @@ def test_ci_insists_on_a_lock_file(bake: Bake) -> None:
 # What developers have.
 
 
-@one_variant
-@pytest.mark.usefixtures("variant")
-def test_the_hooks_of_git_pass_and_catch(installed: Project) -> None:
-    git = installed.path / ".git"
-    bad = installed.path / "src" / "bad.py"
-    try:
-        for command in (["init", "--quiet"], ["add", "--all"]):
-            subprocess.run(["git", *command], cwd=installed.path, check=True)
-        check(installed, "pre-commit", "validate-config")
-        said = check(installed, "pre-commit", "run", "--all-files")
-        assert said.count("Passed") == said.count("\n"), said
-        bad.write_text("import os\nx: int = 'a'\n")
-        subprocess.run(["git", "add", "--all"], cwd=installed.path, check=True)
-        said = check(installed, "pre-commit", "run", "--all-files", fails=True)
-        assert said.count("Failed") == 3, said  # unused import, quotes, type
-    finally:
-        shutil.rmtree(git, ignore_errors=True)
-        bad.unlink(missing_ok=True)
+@pytest.mark.xdist_group("mypy")
+def test_the_hooks_of_git_pass_and_catch(bake: Bake) -> None:
+    project = bake()
+    for command in (["init", "--quiet"], ["add", "--all"]):
+        subprocess.run(["git", *command], cwd=project.path, check=True)
+    check(project, "pre-commit", "validate-config")
+    said = check(project, "pre-commit", "run", "--all-files")
+    assert said.count("Passed") == said.count("\n"), said
+    (project.path / "src" / "bad.py").write_text("import os\nx: int = 'a'\n")
+    subprocess.run(["git", "add", "--all"], cwd=project.path, check=True)
+    said = check(project, "pre-commit", "run", "--all-files", fails=True)
+    assert said.count("Failed") == 3, said  # unused import, quotes, type
 
 
 def test_its_files_keep_to_its_editorconfig(project: Project) -> None:
