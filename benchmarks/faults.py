@@ -6,6 +6,7 @@ and leaves every setting as it comes; both use Redis, and the same versions of e
 
 import tempfile
 import time
+import uuid
 from pathlib import Path
 
 import httpx2
@@ -103,7 +104,7 @@ def enqueue(service: Service | Textbook) -> str:
 
 def measure(service: Service | Textbook, redis: Redis) -> list[str]:
     """Hurt the service's worker and broker; returns what came of it, fault by fault."""
-    unknown = httpx2.get(f"{service.url}/tasks/never-given-out", timeout=PATIENCE)
+    unknown = httpx2.get(f"{service.url}/tasks/{uuid.uuid4().hex}", timeout=PATIENCE)
     cells = [f"{unknown.status_code} {unknown.json().get('status', '')}".strip()]
     httpx2.post(f"{service.url}/probes/", params={"what": ["sleep 3"] * 10}, timeout=PATIENCE)
     until(lambda: count(service, "begins") >= 2, 60, "work has begun")
