@@ -22,7 +22,7 @@ from .api.tasks import router as tasks
 from .logs import configure_logging
 from .metrics import RequestMetrics
 from .settings import get_settings
-from .taskqueue import open_backend
+from .taskqueue import Unavailable, open_backend, unavailable
 
 
 @asynccontextmanager
@@ -51,6 +51,7 @@ def create_app() -> FastAPI:
     app.add_middleware(CorrelationIdMiddleware)  # X-Request-ID, which a request's tasks carry on
     app.add_middleware(security_headers)
     app.add_middleware(RequestMetrics)
+    app.add_exception_handler(Unavailable, unavailable)
     app.state.backend = open_backend(settings)
     protected: dict[str, Any] = {}
     if settings.api_key:

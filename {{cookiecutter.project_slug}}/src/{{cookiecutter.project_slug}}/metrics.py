@@ -13,7 +13,7 @@ ATTEMPTS = Counter("task_attempts", "Attempts at tasks by their end.", ["task", 
 DURATION = Histogram(
     "task_duration_seconds", "Attempts at tasks.", ["task"], buckets=(0.01, 0.1, 1, 10, 60, 600)
 )
-REFUSED = Counter("tasks_refused", "Tasks that could not be stored: their requests got a 503.")
+REFUSED = Counter("tasks_refused", "Requests whose tasks could not be stored: they got a 503.")
 
 
 def registry() -> CollectorRegistry:

@@ -4,7 +4,7 @@ import re
 
 from fastapi import APIRouter, HTTPException
 
-from ..taskqueue import TaskBackend, TaskStatus, Unavailable, unavailable
+from ..taskqueue import TaskBackend, TaskStatus
 
 router = APIRouter(prefix="/tasks", tags=["tasks"])
 
@@ -20,10 +20,7 @@ TASK_ID = re.compile("[0-9a-f]{32}")  # anything else may be a path, or end up i
 )
 async def read_task(task_id: str, backend: TaskBackend) -> TaskStatus:
     """Tell the status of a task, by the ``task_id`` of the answer that accepted it."""
-    try:
-        status = await backend.status(task_id) if TASK_ID.fullmatch(task_id) else None
-    except Unavailable as error:
-        raise unavailable(error) from error
+    status = await backend.status(task_id) if TASK_ID.fullmatch(task_id) else None
     if status is None:
         raise HTTPException(404, "No task has this id.")
     return status

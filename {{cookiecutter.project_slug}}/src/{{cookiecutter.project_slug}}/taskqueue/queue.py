@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated, ParamSpec
 
 from fastapi import BackgroundTasks, Depends, HTTPException, Request, Response
+from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from starlette.middleware.body_limit import MAX_BODY_SIZE_SCOPE_KEY
 
@@ -12,12 +13,10 @@ from .task import Backend, Call, Task, Unavailable
 
 P = ParamSpec("P")
 
-RETRY_AFTER = "5"  # seconds
 
-
-def unavailable(error: Unavailable) -> HTTPException:
-    """Return the 503 that asks the client to come back (RFC 9110, section 15.6.4)."""
-    return HTTPException(503, str(error), headers={"Retry-After": RETRY_AFTER})
+async def unavailable(_: Request, error: Exception) -> JSONResponse:
+    """Return the 503 that asks the client to come back, in seconds (RFC 9110, section 15.6.4)."""
+    return JSONResponse({"detail": str(error)}, 503, headers={"Retry-After": "5"})
 
 
 class PendingTasks:
@@ -59,11 +58,8 @@ class TaskRoute(APIRoute):
 
 
 async def _store(backend: Backend, calls: list[Call], response: Response) -> None:
-    try:
+    with REFUSED.count_exceptions(Unavailable):
         await backend.store(calls)
-    except Unavailable as error:
-        REFUSED.inc(len(calls))
-        raise unavailable(error) from error
     response.headers["Location"] = f"/tasks/{calls[-1].task_id}"
     tasks = BackgroundTasks()
     tasks.add_task(backend.start, calls)
