@@ -1,7 +1,5 @@
 """The HTTP service: ``uvicorn {{ cookiecutter.project_slug }}.main:app``."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from importlib.metadata import metadata
 from typing import Any
 
@@ -25,23 +23,17 @@ from .settings import get_settings
 from .taskqueue import Unavailable, open_backend, unavailable
 
 
-@asynccontextmanager
-async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Hold the task backend open while the service runs."""
-    async with app.state.backend:
-        yield
-
-
 def create_app() -> FastAPI:
     """Build the service; exits with a line for what keeps it from its work."""
     settings = get_settings()
     configure_logging(settings)
+    backend = open_backend(settings)
     package = metadata("{{ cookiecutter.project_slug }}")
     app = FastAPI(
         title={{ cookiecutter.__project_name_python }},
         summary=package["Summary"],
         version=package["Version"],
-        lifespan=lifespan,
+        lifespan=lambda _: backend,  # open while the service runs
         openapi_url="/openapi.json" if settings.pages else None,  # none: no /docs, no /redoc
         max_body_size=65_536,  # bytes; an endpoint that takes more says so by its own
         telemetry={"auto_configure": True},  # by OTEL_EXPORTER_OTLP_ENDPOINT
@@ -52,7 +44,7 @@ def create_app() -> FastAPI:
     app.add_middleware(security_headers)
     app.add_middleware(RequestMetrics)
     app.add_exception_handler(Unavailable, unavailable)
-    app.state.backend = open_backend(settings)
+    app.state.backend = backend
     protected: dict[str, Any] = {}
     if settings.api_key:
         protected["dependencies"] = [Security(require_api_key)]

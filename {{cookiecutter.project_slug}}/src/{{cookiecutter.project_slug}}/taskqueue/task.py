@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
-from typing import Any, Generic, Literal, ParamSpec, Protocol, Self
+from typing import Any, Generic, Literal, ParamSpec, Protocol
 
 from asgi_correlation_id import correlation_id
 from pydantic import BaseModel
@@ -136,7 +136,7 @@ class Backend(Protocol):
     async def waiting(self) -> dict[str, float]:
         """Return gauges of the tasks that are due and not running; raises Unavailable."""
 
-    async def __aenter__(self) -> Self:
+    async def __aenter__(self) -> None:
         """Begin work."""
 
     async def __aexit__(self, *_: object) -> None:
