@@ -16,7 +16,6 @@ from .variants import VARIANTS, Variant
 
 Bake = Callable[..., Project]
 Once = Callable[[str, Callable[[Path], object]], Path]
-Make = Callable[[Variant], Project]
 
 
 @pytest.fixture(scope="session")
@@ -66,51 +65,31 @@ def variant(request: pytest.FixtureRequest) -> Variant:
 
 
 @pytest.fixture(scope="session")
-def render(bake: Bake, once: Once) -> Make:
-    """Return a function that gives the one rendering of a variant: read it, leave it as it is."""
-
-    def render(variant: Variant) -> Project:
-        return Project(
-            once(variant.id, lambda to: shutil.copytree(bake(**variant.answers).path, to))
-        )
-
-    return render
+def project(variant: Variant, bake: Bake, once: Once) -> Project:
+    """Return the variant, rendered; leave it as it is."""
+    return Project(once(variant.id, lambda to: shutil.copytree(bake(**variant.answers).path, to)))
 
 
 @pytest.fixture(scope="session")
-def install(render: Make, once: Once) -> Make:
-    """Return a function that gives the same, with an environment from what it declares."""
+def installed(project: Project, variant: Variant, once: Once) -> Project:
+    """Return the variant with an environment of its own, from nothing but what it declares."""
 
-    def install(variant: Variant) -> Project:
-        project = render(variant)
-        once(f"{variant.id}-installed", lambda _: project.sync())
-        return project
+    def make(folder: Path) -> None:
+        Project(shutil.copytree(project.path, folder)).sync()
 
-    return install
-
-
-@pytest.fixture(scope="session")
-def project(variant: Variant, render: Make) -> Project:
-    """Return the variant, rendered."""
-    return render(variant)
-
-
-@pytest.fixture(scope="session")
-def installed(variant: Variant, install: Make) -> Project:
-    """Return the variant with its environment."""
-    return install(variant)
+    return Project(once(f"{variant.id}-installed", make))
 
 
 @pytest.fixture(scope="session")
 def probed(bake: Bake, once: Once) -> Callable[[str], Project]:
     """Return a function that gives a backend's project with a task that does what a test asks."""
 
-    def make(backend: str, to: Path) -> None:
-        project = Project(shutil.copytree(bake(task_backend=backend).path, to))
+    def make(backend: str, folder: Path) -> None:
+        project = Project(shutil.copytree(bake(task_backend=backend).path, folder))
         add_probes(project)
         project.sync()
 
     def probed(backend: str) -> Project:
-        return Project(once(f"{backend}-probed", lambda to: make(backend, to)))
+        return Project(once(f"{backend}-probed", lambda folder: make(backend, folder)))
 
     return probed
