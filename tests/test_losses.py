@@ -77,25 +77,27 @@ class Clients:
     def __init__(self, url: str) -> None:
         self.accepted: list[str] = []
         self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._ask, args=(url,)) for _ in range(CLIENTS)]
+        # One for all: each would read the machine's certificates.
+        self._client = httpx2.Client(base_url=url, timeout=5)
+        self._threads = [threading.Thread(target=self._ask) for _ in range(CLIENTS)]
         for thread in self._threads:
             thread.start()
 
-    def _ask(self, url: str) -> None:
-        with httpx2.Client(base_url=url, timeout=5) as client:
-            while not self._stop.is_set():
-                try:
-                    response = client.post("/send-email/", params={"email": "ada@example.com"})
-                except httpx2.TransportError:
-                    return  # it was killed
-                if response.status_code == 202:
-                    self.accepted.append(response.json()["task_id"])
-                self._stop.wait(0.01)
+    def _ask(self) -> None:
+        while not self._stop.is_set():
+            try:
+                response = self._client.post("/send-email/", params={"email": "ada@example.com"})
+            except httpx2.TransportError:
+                return  # it was killed
+            if response.status_code == 202:
+                self.accepted.append(response.json()["task_id"])
+            self._stop.wait(0.01)
 
     def stop(self) -> None:
         self._stop.set()
         for thread in self._threads:
             thread.join()
+        self._client.close()
 
 
 @pytest.mark.parametrize("workers", [1, 2])

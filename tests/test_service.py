@@ -42,8 +42,16 @@ def succeed(service: Service, answer: dict[str, Any], name: str) -> None:
     }
 
 
-def test_keeps_the_http_contract(service: Service, variant: Variant) -> None:
+def test_keeps_the_http_contract_and_stops_cleanly_on_sigterm(
+    service: Service, variant: Variant
+) -> None:
     keep_the_http_contract(service, variant)
+    codes = service.stop()
+    # uvicorn raises the signal that stopped it once more, when all is closed.
+    assert codes[0] in (0, -signal.SIGTERM)
+    assert codes[1:] == ([0] if variant.celery else [])
+    assert "Traceback" not in service.api.output()
+    assert "Application shutdown complete." in service.api.output()
 
 
 def keep_the_http_contract(service: Service, variant: Variant) -> None:
@@ -75,15 +83,6 @@ def keep_the_http_contract(service: Service, variant: Variant) -> None:
             response = client.post("/send-email/", params={"email": bad})
             assert response.status_code == 422
             assert response.json()["detail"][0]["loc"] == ["query", "email"]
-
-
-def test_stops_cleanly_on_sigterm(service: Service, variant: Variant) -> None:
-    codes = service.stop()
-    # uvicorn raises the signal that stopped it once more, when all is closed.
-    assert codes[0] in (0, -signal.SIGTERM)
-    assert codes[1:] == ([0] if variant.celery else [])
-    assert "Traceback" not in service.api.output()
-    assert "Application shutdown complete." in service.api.output()
 
 
 def test_sends_mail_over_smtp(installed: Project, variant: Variant, tmp_path: Path) -> None:
