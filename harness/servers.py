@@ -60,9 +60,10 @@ class Server:
                 stderr=output,
                 start_new_session=True,
             )
-        until(self._answers, 60, f"{type(self).__name__} answers (see {self.log})")
+        until(self.answers, 60, f"{type(self).__name__} answers (see {self.log})")
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
+        """Tell whether it does; raises AssertionError with its log when it has ended."""
         assert self._process  # noqa: S101, for the type checker
         if self._process.poll() is not None:
             raise AssertionError(self.log.read_text("utf-8", "replace"))

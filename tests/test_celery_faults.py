@@ -112,6 +112,7 @@ def test_a_frozen_broker_delays_nobody_and_nothing_refused_is_run(
     assert status.status_code == (503 if broker is results else 200)
     until(lambda: time.monotonic() > frozen_at + 20, 30, "frozen for 20 s")
     broker.release()
+    until(broker.answers, 15, "the broker is back")
     accepted += add(service, "sleep 0")
     accepted += add(service, "sleep 0")
     assert service.wait_for_task(accepted[-1], 15)["status"] == "succeeded"
