@@ -71,7 +71,11 @@ CHANGED = [
         " as tasks\nfrom .api.uploads import router as uploads\n",
     ),
     (f"src/{SLUG}/main.py", "(health)\n", "(health)\n    app.include_router(uploads)\n"),
-    ("pyproject.toml", "]\n\n[dependency-groups]", '    "tenacity>=9",\n]\n\n[dependency-groups]'),
+    (
+        "pyproject.toml",
+        "]\n\n[project.optional-dependencies]",
+        '    "tenacity>=9",\n]\n\n[project.optional-dependencies]',
+    ),
     ("pyproject.toml", "]\n\n[build-system]", '    "hypothesis>=6",\n]\n\n[build-system]'),
 ]
 
