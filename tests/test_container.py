@@ -159,7 +159,7 @@ def test_the_health_check_can_fail(run: Run, images: dict[str, Stage]) -> None:
 
 
 def test_it_is_for_production_unless_told_otherwise(run: Run, images: dict[str, Stage]) -> None:
-    refused = run(images["api"], tmpfs=["/tmp"])
+    refused = run(images["api"], tmpfs=["/tmp"])  # noqa: S108, the image's own
     until(lambda: not refused.alive(), 30, "it stops")
     assert "API_KEY must be set when ENVIRONMENT=production" in refused.output()
     assert "Traceback" not in refused.output()
