@@ -99,6 +99,7 @@ def test_a_frozen_broker_delays_nobody_and_nothing_refused_is_run(
     broker.freeze()
     refuses(service)
     broker.release()  # what was refused is still on its way
+    until(lambda: service.client.get("/health/ready").status_code == 200, 15, "it is ready again")
     accepted += add(service, "sleep 0")
     service.wait_for_task(accepted[1])
     answers, waits = asyncio.run(crowd(service, 50, broker.freeze))
