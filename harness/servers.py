@@ -13,18 +13,16 @@ from .service import free_port, until
 RABBITMQ = "/usr/lib/rabbitmq/bin"  # Debian's wrapper in /usr/sbin insists on a user of its own
 
 
-def missing_servers() -> list[str]:
-    """Return the programs that the tests of the brokers need and this machine lacks."""
-    return [
-        name
-        for name in ("redis-server", "rabbitmq-server", "epmd")
-        if not shutil.which(name, path=f"{os.environ['PATH']}:{RABBITMQ}")
-    ]
+def missing(*programs: str) -> list[str]:
+    """Return those of the programs that this machine lacks."""
+    path = f"{os.environ['PATH']}:{RABBITMQ}"
+    return [name for name in programs if not shutil.which(name, path=path)]
 
 
 class Server:
     """A server in a process group of its own, with its data in a folder."""
 
+    programs: tuple[str, ...] = ()  # what must be installed
     greeting = b""
     hello = b""
 
@@ -110,6 +108,7 @@ class Server:
 class Redis(Server):
     """Redis, keeping its data over a restart as a queue should: appended to a file."""
 
+    programs = ("redis-server",)
     hello, greeting = b"PING\r\n", b"+PONG"
 
     @property
@@ -134,6 +133,7 @@ class Redis(Server):
 class RabbitMQ(Server):
     """RabbitMQ, with an Erlang port mapper of its own so that no daemon outlives it."""
 
+    programs = ("rabbitmq-server", "epmd")
     hello, greeting = b"AMQP\x00\x00\x09\x01", b"\x01\x00\x00"
 
     def __init__(self, folder: Path) -> None:

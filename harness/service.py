@@ -76,6 +76,18 @@ class Process:
             raise
 
 
+def refusal(command: list[str], cwd: Path, log: Path, **settings: str) -> str:
+    """Run what must not start; returns its output, raises AssertionError if it ends with 0."""
+    process = Process(command, cwd, log, **settings)
+    try:
+        until(lambda: not process.alive(), 20, "it stops")
+    finally:
+        code = process.stop()
+    if not code:
+        raise AssertionError(process.output())
+    return process.output()
+
+
 class Service:
     """A running project, and a client that talks to it."""
 

@@ -4,18 +4,44 @@ import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from pytest_cookies.plugin import Cookies
 
 from harness.probes import add_probes
 from harness.project import TEMPLATE, Project
+from harness.servers import Server, missing
 
 from .variants import VARIANTS, Variant
 
+S = TypeVar("S", bound=Server)
+
 Bake = Callable[..., Project]
+Install = Callable[[Variant], Project]
 Once = Callable[[str, Callable[[Path], object]], Path]
+
+
+def need(*programs: str) -> None:
+    """Skip on a machine without these programs, but not where CI says that all must run."""
+    if lacking := missing(*programs):
+        message = f"not installed: {', '.join(lacking)}"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+
+
+@contextmanager
+def started(server: S) -> Iterator[S]:
+    """Run a server until the block ends; one that is not installed skips the test, see ``need``."""
+    need(*server.programs)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.end()
 
 
 @pytest.fixture(scope="session")
@@ -71,13 +97,22 @@ def project(variant: Variant, bake: Bake, once: Once) -> Project:
 
 
 @pytest.fixture(scope="session")
-def installed(project: Project, variant: Variant, once: Once) -> Project:
-    """Return the variant with an environment of its own, from nothing but what it declares."""
+def install(bake: Bake, once: Once) -> Install:
+    """Return a function that gives a variant an environment, from nothing but what it declares."""
 
-    def make(folder: Path) -> None:
-        Project(shutil.copytree(project.path, folder)).sync()
+    def make(variant: Variant, folder: Path) -> None:
+        Project(shutil.copytree(bake(**variant.answers).path, folder)).sync()
 
-    return Project(once(f"{variant.id}-installed", make))
+    def install(variant: Variant) -> Project:
+        return Project(once(f"{variant.id}-installed", lambda folder: make(variant, folder)))
+
+    return install
+
+
+@pytest.fixture(scope="session")
+def installed(variant: Variant, install: Install) -> Project:
+    """Return the variant with an environment of its own."""
+    return install(variant)
 
 
 @pytest.fixture(scope="session")

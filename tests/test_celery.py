@@ -3,41 +3,21 @@
 The servers here serve many tests and are left in peace; test_celery_faults.py hurts its own.
 """
 
-import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from harness.project import Project
-from harness.servers import RabbitMQ, Redis, Server, missing_servers
+from harness.servers import RabbitMQ, Redis, Server
 from harness.service import Service, running, until
 
+from .conftest import started
 from .test_service import keep_the_http_contract
 from .variants import VARIANTS, Variant
 
 CELERY = [variant for variant in VARIANTS if variant.celery]
-
-
-def need_servers() -> None:
-    """Skip on a machine without them, but not where CI says that all must run."""
-    if missing := missing_servers():
-        message = f"not installed: {', '.join(missing)}"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
-
-
-@contextmanager
-def started(server: Server) -> Iterator[Server]:
-    need_servers()
-    try:
-        server.start()
-        yield server
-    finally:
-        server.end()
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,8 @@ from harness.project import Project
 from harness.servers import RabbitMQ, Redis, Server
 from harness.service import Service, running, until
 
-from .test_celery import add, probes, started, those_that
+from .conftest import started
+from .test_celery import add, probes, those_that
 
 __all__ = ["probes"]
 
@@ -41,7 +42,6 @@ def results(broker: Server, tmp_path: Path) -> Iterator[Redis]:
         yield broker
         return
     with started(Redis(tmp_path / "results")) as server:
-        assert isinstance(server, Redis)
         yield server
 
 

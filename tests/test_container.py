@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -16,7 +15,7 @@ from harness.container import Container, Stage, build
 from harness.project import SLUG, Project
 from harness.service import until
 
-from .conftest import Bake
+from .conftest import Bake, need
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 and "CI" not in os.environ,
@@ -110,8 +109,7 @@ def start(
     }
     if "worker" not in images:
         return run(images["api"], **options["api"]), []
-    if not shutil.which("redis-server") and "CI" not in os.environ:
-        pytest.skip("redis-server is not installed")
+    need("redis-server")
     command = tuple(compose["broker"]["command"].split())
     broker = run(replace(images["python"], command=(*command, "--dir", "/mnt")), tmpfs=["/mnt"])
     until(

@@ -11,19 +11,18 @@ import pytest
 
 from harness.mail import mail_server, strict_mail_server
 from harness.project import SLUG, Project
-from harness.service import Process, Service, free_port, running, until
+from harness.service import Process, Service, free_port, refusal, running, until
 
-from .conftest import Bake
+from .conftest import Install
+from .variants import VARIANTS
 
-pytestmark = pytest.mark.xdist_group("mail")  # one environment for all of them
+(MAILING,) = [each for each in VARIANTS if each.id == "BackgroundTasks-email_task"]
 
 
 @pytest.fixture(scope="module")
-def project(bake: Bake) -> Project:
+def project(install: Install) -> Project:
     """Return a project with the email task."""
-    project = bake(include_log_task=False)
-    project.sync()
-    return project
+    return install(MAILING)
 
 
 def send(service: Service, email: str = "ada@example.com") -> str:
@@ -100,10 +99,9 @@ def test_a_sender_that_is_no_address_stops_the_start(
 ) -> None:
     command = [project.bin("uvicorn"), f"{SLUG}.main:app", "--port", str(free_port())]
     settings = {"DATA_DIR": str(tmp_path / "data"), "EMAIL_FROM": sender}
-    process = Process(command, project.path, tmp_path / "log", **settings)
-    until(lambda: not process.alive(), 20, "it stops")
-    assert process.output().startswith("error: EMAIL_FROM: ")
-    assert len(process.output().splitlines()) == 1
+    output = refusal(command, project.path, tmp_path / "log", **settings)
+    assert output.startswith("error: EMAIL_FROM: ")
+    assert len(output.splitlines()) == 1
 
 
 def test_the_readme_shows_mails_in_a_terminal(project: Project, tmp_path: Path) -> None:

@@ -1,9 +1,7 @@
 """What happens is seen: in the logs, by a real Prometheus, in traces; and no address leaks."""
 
 import json
-import os
 import re
-import shutil
 import subprocess
 import threading
 from collections import Counter
@@ -21,21 +19,13 @@ from aiosmtpd.controller import Controller
 
 from harness.probes import add_probes
 from harness.project import SLUG, Project
+from harness.servers import Redis
 from harness.service import Process, Service, free_port, running, until
 
-from .conftest import Bake
+from .conftest import Bake, need, started
 
 ADDRESS = "ada.lovelace@example.com"
 REQUEST_ID = "0af7651916cd43dd8448eb211c80319c"
-
-
-def program(name: str) -> str:
-    """Return the path of a server's program; its absence skips the test, but fails it on CI."""
-    found = shutil.which(name)
-    if not found:
-        assert os.environ.get("CI") != "true", f"{name} is not installed"
-        pytest.skip(f"needs {name}")
-    return found
 
 
 class RefusesEveryone:
@@ -77,7 +67,7 @@ class Watched:
     prometheus: str  # its URL
     metrics: list[str]  # the URLs that Prometheus scrapes
     ends: dict[str, dict[str, Any]] = field(default_factory=dict)
-    redis: Process | None = None
+    redis: Redis | None = None
 
     @property
     def celery(self) -> bool:
@@ -119,6 +109,7 @@ def project(request: pytest.FixtureRequest, bake: Bake) -> Project:
 @pytest.fixture(scope="module")
 def watched(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     folder = tmp_path_factory.mktemp("watched")
+    need("prometheus")
     with ExitStack() as stack:
         smtp = Controller(RefusesEveryone(), hostname="127.0.0.1", port=free_port())
         smtp.start()
@@ -138,14 +129,8 @@ def watched(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Itera
         }
         redis = None
         if (project.path / "src" / SLUG / "worker.py").exists():
-            port = free_port()
-            redis = Process(
-                [program("redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--save", ""],
-                folder,
-                folder / "redis.log",
-            )
-            stack.callback(redis.kill)
-            settings["CELERY_BROKER_URL"] = f"redis://127.0.0.1:{port}/0"
+            redis = stack.enter_context(started(Redis(folder / "redis")))
+            settings["CELERY_BROKER_URL"] = redis.url
             settings["METRICS_PORT"] = str(free_port())
         else:
             settings["TASK_BACKLOG"] = "4"
@@ -165,7 +150,7 @@ def watched(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Itera
         port = free_port()
         prometheus = Process(
             [
-                program("prometheus"),
+                "prometheus",
                 f"--config.file={folder}/prometheus.yml",
                 f"--storage.tsdb.path={folder}/tsdb",
                 f"--web.listen-address=127.0.0.1:{port}",
@@ -371,9 +356,9 @@ SICK: dict[str, tuple[dict[str, str], str, str, dict[str, str]]] = {
 def test_each_alert_fires_when_it_should_and_not_before(
     backend: str, bake: Bake, tmp_path: Path
 ) -> None:
-    promtool = program("promtool")
+    need("promtool")
     path = bake(task_backend=backend).path / "monitoring" / "alerts.yml"
-    subprocess.run([promtool, "check", "rules", str(path)], check=True, capture_output=True)
+    subprocess.run(["promtool", "check", "rules", str(path)], check=True, capture_output=True)
     rules = {rule["alert"]: rule for rule in yaml.safe_load(path.read_text())["groups"][0]["rules"]}
     assert rules.keys() == SICK.keys()
     name, values = WAITING[backend]
@@ -395,6 +380,6 @@ def test_each_alert_fires_when_it_should_and_not_before(
     file = tmp_path / "alerts_test.yml"
     file.write_text(yaml.safe_dump({"rule_files": [str(path)], "tests": tests}))
     result = subprocess.run(
-        [promtool, "test", "rules", str(file)], capture_output=True, text=True, check=False
+        ["promtool", "test", "rules", str(file)], capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result.stdout + result.stderr

@@ -20,7 +20,7 @@ from harness.service import Service, running
 
 from .conftest import Bake
 from .test_readme import blocks
-from .variants import VARIANTS
+from .variants import FULL, Variant
 
 WAIT = 30_000  # milliseconds
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
@@ -42,24 +42,19 @@ new MutationObserver(() => {
 """
 
 Open = Callable[..., Page]
-both_backends = pytest.mark.parametrize(
-    "variant",
-    [
+
+
+def on(variants: list[Variant]) -> pytest.MarkDecorator:
+    """Return what has a test run on each of the variants."""
+    groups = [
         pytest.param(variant, id=variant.id, marks=pytest.mark.xdist_group(variant.id))
-        for variant in VARIANTS
-        if variant.email and variant.log
-    ],
-    indirect=True,
-)
-one_backend = pytest.mark.parametrize(
-    "variant",
-    [
-        pytest.param(variant, id=variant.id, marks=pytest.mark.xdist_group(variant.id))
-        for variant in VARIANTS
-        if variant.email and variant.log and not variant.celery
-    ],
-    indirect=True,
-)
+        for variant in variants
+    ]
+    return pytest.mark.parametrize("variant", groups, indirect=True)
+
+
+both_backends = on(FULL)
+one_backend = on([variant for variant in FULL if not variant.celery])
 
 
 @pytest.fixture(scope="module")

@@ -1,18 +1,19 @@
 """What an attacker tries: keys, headers, sizes, paths, hosts, bursts, messages on the broker."""
 
 import ast
-import os
-import shutil
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from harness.project import SLUG, Project
-from harness.service import Process, Service, free_port, running, until
+from harness.servers import Redis
+from harness.service import Service, free_port, refusal, running
 
-from .conftest import Bake
+from .conftest import Install, started
+from .variants import FULL
 
 # The fixtures are costly: one worker makes them once.
 pytestmark = pytest.mark.xdist_group("security")
@@ -28,11 +29,10 @@ HEADERS = {
 
 
 @pytest.fixture(scope="module", params=["BackgroundTasks", "Celery"])
-def project(request: pytest.FixtureRequest, bake: Bake) -> Project:
+def project(request: pytest.FixtureRequest, install: Install) -> Project:
     """Return the fullest project on each backend."""
-    project = bake(task_backend=request.param)
-    project.sync()
-    return project
+    (variant,) = [each for each in FULL if each.celery == (request.param == "Celery")]
+    return install(variant)
 
 
 @pytest.fixture(scope="module")
@@ -170,9 +170,8 @@ def test_production_hides_the_docs_and_reads_its_key_from_a_file(
     (tmp_path / "api_key").write_text("")
     settings = {"ENVIRONMENT": "production", "SECRETS_DIR": str(tmp_path)}
     settings["DATA_DIR"] = str(tmp_path / "data")
-    process = Process(command, project.path, tmp_path / "log", **settings)
-    until(lambda: not process.alive(), 20, "it stops")
-    assert "error: API_KEY must be set" in process.output()
+    output = refusal(command, project.path, tmp_path / "log", **settings)
+    assert "error: API_KEY must be set" in output
     (tmp_path / "api_key").write_text("from a file\n")
     for pages, status in [("", 404), ("true", 200)]:
         code = (
@@ -195,7 +194,9 @@ def test_a_setting_never_shows_a_secret(project: Project, tmp_path: Path) -> Non
         values |= dict.fromkeys(
             ("CELERY_BROKER_URL", "CELERY_RESULT_BACKEND"), "redis://:hidden@localhost/0"
         )
-    variables = [f"{name}={value}" for name, value in (values | {"DATA_DIR": "data"}).items()]
+    variables = [
+        f"{name}={value}" for name, value in (values | {"DATA_DIR": str(tmp_path)}).items()
+    ]
     code = f"from {SLUG}.settings import get_settings; print(get_settings())"
     output = project.run("env", *variables, project.bin("python"), "-c", code)
     assert "environment='development'" in output
@@ -258,32 +259,22 @@ app.send_task("write_log", kwargs={{"message": {{"not": "text"}}}}, task_id="d" 
 @pytest.mark.parametrize("broker", ["embedded", "redis"])
 def test_forged_messages_do_no_harm(project: Project, tmp_path: Path, broker: str) -> None:
     settings: dict[str, str] = {}
-    redis: Process | None = None
-    if broker == "redis":
-        if not shutil.which("redis-server"):
-            assert not os.environ.get("CI"), "CI must have redis-server"
-            pytest.skip("needs redis-server")
-        port = str(free_port())
-        command = ["redis-server", "--port", port, "--bind", "127.0.0.1", "--save", ""]
-        redis = Process(command, tmp_path, tmp_path / "redis.log")
-        settings["CELERY_BROKER_URL"] = f"redis://127.0.0.1:{port}/0"
-        until(lambda: "Ready to accept" in redis.output(), 20, "Redis is ready")
-    try:
-        with running(project, tmp_path / "data", **settings) as service:
-            script = tmp_path / "forge.py"
-            script.write_text(FORGE.format(slug=SLUG))
-            variables = [f"{k}={v}" for k, v in {**settings, "DATA_DIR": service.data_dir}.items()]
-            evil = tmp_path / "evil"
-            project.run("env", *variables, project.bin("python"), str(script), str(evil))
-            response = service.client.post("/items/", params={"name": "honest"})
-            assert service.wait_for_task(response.json()["task_id"])["status"] == "succeeded"
-            assert service.worker
-            assert service.worker.alive()
-            assert not evil.exists()
-            assert "honest" in (service.data_dir / "log.txt").read_text()
-            for task_id in ("d" * 32, "e" * 32):
-                assert service.wait_for_task(task_id)["status"] == "failed"
-            assert service.client.get(f"/tasks/{'f' * 32}").status_code in (200, 404)
-    finally:
-        if redis:
-            redis.stop()
+    with ExitStack() as stack:
+        if broker == "redis":
+            redis = stack.enter_context(started(Redis(tmp_path / "redis")))
+            settings["CELERY_BROKER_URL"] = redis.url
+        service = stack.enter_context(running(project, tmp_path / "data", **settings))
+        script = tmp_path / "forge.py"
+        script.write_text(FORGE.format(slug=SLUG))
+        variables = [f"{k}={v}" for k, v in {**settings, "DATA_DIR": service.data_dir}.items()]
+        evil = tmp_path / "evil"
+        project.run("env", *variables, project.bin("python"), str(script), str(evil))
+        response = service.client.post("/items/", params={"name": "honest"})
+        assert service.wait_for_task(response.json()["task_id"])["status"] == "succeeded"
+        assert service.worker
+        assert service.worker.alive()
+        assert not evil.exists()
+        assert "honest" in (service.data_dir / "log.txt").read_text()
+        for task_id in ("d" * 32, "e" * 32):
+            assert service.wait_for_task(task_id)["status"] == "failed"
+        assert service.client.get(f"/tasks/{'f' * 32}").status_code in (200, 404)

@@ -10,7 +10,7 @@ import pytest
 
 from harness.mail import mail_server
 from harness.project import SLUG, Project
-from harness.service import Process, Service, free_port, running, until
+from harness.service import Service, free_port, refusal, running
 
 from .variants import Variant
 
@@ -135,13 +135,11 @@ def test_a_bad_setting_stops_the_start_with_one_line_for_each(
     if variant.celery:
         commands.append([installed.bin("celery"), "-A", f"{SLUG}.worker", "worker"])
     for number, command in enumerate(commands):
-        process = Process(command, installed.path, tmp_path / f"{number}.log", **settings)
-        until(lambda process=process: not process.alive(), 20, "it stops")  # type: ignore[misc]
-        assert process.stop() != 0
-        lines = [line for line in process.output().splitlines() if line.startswith("error: ")]
-        assert len(lines) == len(named), process.output()
+        output = refusal(command, installed.path, tmp_path / f"{number}.log", **settings)
+        lines = [line for line in output.splitlines() if line.startswith("error: ")]
+        assert len(lines) == len(named), output
         assert all(name in line for name, line in zip(named, sorted(lines), strict=True))
-        assert "Traceback" not in process.output()
+        assert "Traceback" not in output
 
 
 def test_a_taken_port_is_said(installed: Project, tmp_path: Path) -> None:
@@ -149,8 +147,6 @@ def test_a_taken_port_is_said(installed: Project, tmp_path: Path) -> None:
         port = str(taken.getsockname()[1])
         command = [installed.bin("uvicorn"), f"{SLUG}.main:app", "--port", port]
         log = tmp_path / "log"
-        process = Process(command, installed.path, log, DATA_DIR=str(tmp_path / "data"))
-        until(lambda: not process.alive(), 20, "it stops")
-        assert process.stop() != 0
-        assert "address already in use" in process.output()
-        assert "Traceback" not in process.output()
+        output = refusal(command, installed.path, log, DATA_DIR=str(tmp_path / "data"))
+        assert "address already in use" in output
+        assert "Traceback" not in output

@@ -56,3 +56,4 @@ def _variants() -> list[Variant]:
 
 
 VARIANTS = _variants()
+FULL = [variant for variant in VARIANTS if variant.email and variant.log]
