@@ -38,7 +38,7 @@ class PendingTasks:
 class TaskRoute(APIRoute):
     """A route whose endpoint enqueues tasks; they run as FastAPI's background tasks do.
 
-    What a dependency with ``yield`` could do too, at a quarter of its cost:
+    What a dependency with ``yield`` could do too, at a third of its cost:
     https://fastapi.tiangolo.com/how-to/custom-request-and-route/
     """
 
