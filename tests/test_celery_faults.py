@@ -183,6 +183,16 @@ def test_a_broker_that_restarts_loses_nothing(
 
 
 @on_each_broker
+def test_a_task_is_kept_when_its_worker_dies_as_it_takes_it(service: Service) -> None:
+    assert service.worker
+    os.kill(service.worker.pid, signal.SIGSTOP)  # it waits for a task, and will never see it
+    (task_id,) = add(service, "sleep 0")
+    service.worker.kill()
+    service.restart_worker()
+    assert service.wait_for_task(task_id, 60)["status"] == "succeeded"
+
+
+@on_each_broker
 def test_no_mail_is_lost_when_workers_are_killed(
     probes: Project, broker: Server, results: Redis, tmp_path: Path
 ) -> None:

@@ -66,6 +66,7 @@ CELERY = {
     "tests/test_backend.py",
     f"{PACKAGE}/taskqueue/celery.py",
     f"{PACKAGE}/taskqueue/local.py",
+    f"{PACKAGE}/taskqueue/redis.py",
     f"{PACKAGE}/worker.py",
 }
 PROCESS = {
