@@ -242,6 +242,8 @@ with app.connection_for_write() as connection, connection.Producer() as producer
         (b"!!python/object/apply:os.system ['id']", "application/x-yaml", "utf-8"),
         (b"not json", "application/json", "utf-8"),
         (b"[1, 2, 3]", "application/json", "utf-8"),
+        (b"[]", "application/json", "utf-8"),
+        (b"[1]", "application/json", "utf-8"),
     ]:
         producer.publish(
             body, content_type=content_type, content_encoding=encoding, headers=headers(),
