@@ -192,6 +192,23 @@ def test_a_task_is_kept_when_its_worker_dies_as_it_takes_it(service: Service) ->
     assert service.wait_for_task(task_id, 60)["status"] == "succeeded"
 
 
+@pytest.mark.parametrize("broker", ["Redis"], indirect=True)
+def test_a_worker_takes_what_a_full_redis_holds(service: Service, broker: Redis) -> None:
+    assert service.worker
+    os.kill(service.worker.pid, signal.SIGSTOP)
+    ids = add(service, "sleep 0")
+    broker.ask("CONFIG", "SET", "maxmemory", "1")
+    os.kill(service.worker.pid, signal.SIGCONT)
+    until(lambda: ":0" in broker.ask("LLEN", "tasks"), 10, "the worker has taken it")
+    time.sleep(3)  # it has room for one more, and waits
+    broker.ask("CONFIG", "SET", "maxmemory", "0")
+    ids += add(service, "sleep 0")
+    for task_id in ids:
+        assert service.wait_for_task(task_id, 60)["status"] == "succeeded"
+    assert sorted(those_that(service, "begins")) == sorted(ids)
+    assert service.worker.alive()
+
+
 @on_each_broker
 def test_no_mail_is_lost_when_workers_are_killed(
     probes: Project, broker: Server, results: Redis, tmp_path: Path
