@@ -1,5 +1,6 @@
 """The HTTP service: ``uvicorn {{ cookiecutter.project_slug }}.main:app``."""
 
+import gc
 from importlib.metadata import metadata
 from typing import Any
 
@@ -63,3 +64,5 @@ def create_app() -> FastAPI:
 
 
 app = create_app()
+# What is here now stays: a full garbage collection, 80 ms each, need not look at it again.
+gc.freeze()
