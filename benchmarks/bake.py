@@ -1,6 +1,5 @@
 """What a bake costs, beside an empty template's: ``python -m benchmarks.bake``."""
 
-import os
 import resource
 import statistics
 import subprocess
@@ -9,7 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from harness.project import TEMPLATE
+from harness.project import TEMPLATE, environment
 
 ROUNDS = 15
 
@@ -18,7 +17,7 @@ def cost(command: list[str], home: Path) -> tuple[float, float]:
     """Run a command; returns the seconds that it took, and those of a processor."""
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     subprocess.run(
-        command, check=True, stdout=subprocess.DEVNULL, env=os.environ | {"HOME": str(home)}
+        command, check=True, stdout=subprocess.DEVNULL, env=environment(HOME=str(home))
     )
     took, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
     return took, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
