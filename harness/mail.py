@@ -21,6 +21,7 @@ class Mailbox:
 
     def __init__(self, port: int, delay: float) -> None:
         self.mails: list[Message] = []
+        self.connections: set[object] = set()  # over which they came
         self.settings = {
             "SMTP_HOST": "127.0.0.1",
             "SMTP_PORT": str(port),
@@ -33,11 +34,17 @@ class Mailbox:
 
     async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
         """Keep a mail (the name is aiosmtpd's)."""
+        self.connections.add(session.peer)
+        self._last = server
         if self.delay:
             await asyncio.sleep(self.delay)
         if self.reply.startswith("250"):
             self.mails.append(message_from_bytes(envelope.content))
         return self.reply
+
+    def hang_up(self) -> None:
+        """Close the connection over which the last mail came."""
+        self._last.loop.call_soon_threadsafe(self._last.transport.close)
 
     def ids(self) -> list[str]:
         """Return the task ids in the ``Message-ID`` of each mail."""

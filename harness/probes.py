@@ -3,6 +3,7 @@
 from .project import SLUG, Project
 
 TASK = """
+import contextlib
 import os
 import signal
 import time
@@ -19,6 +20,10 @@ def probe(what: str) -> None:
     match what.split():
         case ["sleep", seconds]:
             time.sleep(float(seconds))
+        case ["stay"]:  # whatever asks it to end
+            while True:
+                with contextlib.suppress(Exception):
+                    time.sleep(300)
         case ["die"]:
             os.kill(os.getpid(), signal.SIGKILL)
         case ["die-once"] if begun == 1:

@@ -121,3 +121,14 @@ def test_a_long_task_keeps_its_worker_and_an_endless_one_is_ended(
         assert "SoftTimeLimitExceeded" in status["error"]
         assert service.wait_for_task(long)["status"] == "succeeded"
         assert sorted(those_that(service, "begins")) == sorted([long, endless])
+
+
+def test_a_task_that_ignores_its_time_limit_is_killed_and_in_the_end_given_up(
+    probes: Project, settings: dict[str, str], tmp_path: Path
+) -> None:
+    with running(probes, tmp_path / "data", **settings, TASK_TIME_LIMIT="1") as service:
+        (stubborn,) = add(service, "stay")
+        status = service.wait_for_task(stubborn, 120)
+        assert (status["status"], status["attempts"]) == ("failed", 3)
+        assert "died" in status["error"]
+        assert service.wait_for_task(*add(service, "sleep 0"))["status"] == "succeeded"

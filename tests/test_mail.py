@@ -82,6 +82,30 @@ def test_a_server_that_is_not_ours_or_not_willing_gets_no_mail(
     assert mailbox.mails == []
 
 
+def test_a_burst_of_mails_takes_one_connection_of_each_thread(
+    project: Project, tmp_path: Path
+) -> None:
+    with (
+        strict_mail_server(tmp_path) as mailbox,
+        running(project, tmp_path / "data", **mailbox.settings, TASK_CONCURRENCY="2") as service,
+    ):
+        for task_id in [send(service) for _ in range(20)]:
+            assert service.wait_for_task(task_id)["attempts"] == 1
+    assert len(mailbox.mails) == 20
+    assert len(mailbox.connections) <= 2
+
+
+def test_a_mail_outlives_the_connection_of_the_one_before(project: Project, tmp_path: Path) -> None:
+    with mail_server() as first:
+        settings = first.settings | {"TASK_CONCURRENCY": "1"}
+        with running(project, tmp_path / "data", **settings) as service:
+            assert service.wait_for_task(send(service))["status"] == "succeeded"
+            first.hang_up()
+            assert service.wait_for_task(send(service))["attempts"] == 1
+    assert len(first.mails) == 2
+    assert len(first.connections) == 2
+
+
 def test_markup_in_a_body_stays_text(project: Project) -> None:
     with mail_server() as mailbox:
         settings = [f"{name}={value}" for name, value in mailbox.settings.items()]

@@ -186,6 +186,9 @@ def drive(watched: Watched) -> None:
     url = f"{watched.service.url}/probes/"
     error = httpx2.post(url, params={"what": ["sleep 0", "raise"]}, headers=client.headers)
     assert error.status_code == 500
+    assert error.json() == {"detail": "Internal Server Error"}
+    assert error.headers["X-Content-Type-Options"] == "nosniff"
+    assert len(error.headers["X-Request-ID"]) == 32
     assert client.get("/no/such/page").status_code == 404
     watched.ends = {what: watched.service.wait_for_task(ids[what]) for what in ids}
 
@@ -213,8 +216,7 @@ def test_the_log_tells_each_end_of_a_task_once(watched: Watched) -> None:
         assert line["task"] == ("send_email" if ids[line["task_id"]] == "mail" else "probe")
         assert 0 <= line["duration"] < 30
         assert "Traceback" in line.get("exception", "") or line["level"] != "error"
-        if not watched.celery:
-            assert line["request_id"] == REQUEST_ID
+        assert line["request_id"] == REQUEST_ID
 
 
 def test_the_log_tells_of_each_request_without_its_query(watched: Watched) -> None:

@@ -16,7 +16,7 @@ from .api.health import router as health
 from .api.items import router as items
 {% endif %}
 from .api.page import router as page
-from .api.security import require_api_key, security_headers
+from .api.security import internal_error, require_api_key, security_headers
 from .api.tasks import router as tasks
 from .logs import configure_logging
 from .metrics import RequestMetrics
@@ -45,6 +45,7 @@ def create_app() -> FastAPI:
     app.add_middleware(security_headers)
     app.add_middleware(RequestMetrics)
     app.add_exception_handler(Unavailable, unavailable)
+    app.add_exception_handler(Exception, internal_error)
     app.state.backend = backend
     protected: dict[str, Any] = {}
     if settings.api_key:

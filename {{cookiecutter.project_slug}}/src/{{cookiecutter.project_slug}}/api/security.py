@@ -3,7 +3,9 @@
 import secrets
 from typing import Annotated
 
-from fastapi import HTTPException, Security
+from asgi_correlation_id import correlation_id
+from fastapi import HTTPException, Request, Security
+from fastapi.responses import JSONResponse
 from fastapi.security import APIKeyHeader
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -19,6 +21,14 @@ HEADERS = [
     (b"referrer-policy", b"no-referrer"),
     (b"x-content-type-options", b"nosniff"),
 ]
+
+
+async def internal_error(_: Request, _error: Exception) -> JSONResponse:
+    """Return the 500 for an error that nobody caught, which goes out past every middleware."""
+    response = JSONResponse({"detail": "Internal Server Error"}, 500)
+    response.headers["X-Request-ID"] = correlation_id.get() or ""
+    response.raw_headers += HEADERS
+    return response
 
 
 async def require_api_key(given: Annotated[str | None, Security(api_key_header)]) -> None:
