@@ -30,7 +30,7 @@ lint: .venv/ready ## Check style, format and types of the template's own code
 	$(RUN)ruff format --check benchmarks harness hooks tests
 	$(RUN)mypy
 
-bench: .venv/ready ## Measure beside the tutorial's code (ONLY=background, celery or million)
+bench: .venv/ready ## Measure beside the tutorial's code (ONLY=bake, background, celery or million)
 	@$(RUN)uv run --quiet --group bench python -m benchmarks $(ONLY)
 
 losses: .venv/ready ## Show what the tutorial's code loses on BackgroundTasks

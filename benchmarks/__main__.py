@@ -8,11 +8,12 @@ from pathlib import Path
 from harness.project import SLUG, Project, bake
 
 from . import background, celery
+from . import bake as baking
 from .contenders import PLAIN
 from .measure import need, progress
 from .report import machine, wrk_version
 
-PARTS = ("background", "celery", "million")
+PARTS = ("bake", "background", "celery", "million")
 
 
 def install(folder: Path, backend: str) -> Project:
@@ -28,12 +29,15 @@ def install(folder: Path, backend: str) -> Project:
 def main() -> None:
     """Run the parts that were asked for: all but the million without an argument."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", choices=PARTS, default=PARTS[:2])
+    parser.add_argument("parts", nargs="*", choices=PARTS, default=PARTS[:3])
     parts = parser.parse_args().parts
     need("wrk", *(("redis-server", "rabbitmq-server") if "celery" in parts else ()))
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         for part in parts:
+            if part == "bake":
+                baking.run()
+                continue
             folder = Path(name) / part
             project = install(folder, "Celery" if part == "celery" else "BackgroundTasks")
             described = f"{machine(project)}, {wrk_version()}"
