@@ -16,9 +16,7 @@ ROUNDS = 15
 def cost(command: list[str], home: Path) -> tuple[float, float]:
     """Run a command; returns the seconds that it took, and those of a processor."""
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    subprocess.run(
-        command, check=True, stdout=subprocess.DEVNULL, env=environment(HOME=str(home))
-    )
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment(HOME=str(home)))
     took, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
     return took, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
