@@ -131,4 +131,5 @@ def test_a_task_that_ignores_its_time_limit_is_killed_and_in_the_end_given_up(
         status = service.wait_for_task(stubborn, 120)
         assert (status["status"], status["attempts"]) == ("failed", 3)
         assert "died" in status["error"]
-        assert service.wait_for_task(*add(service, "sleep 0"))["status"] == "succeeded"
+        (other,) = add(service, "sleep 0")
+        assert service.wait_for_task(other)["status"] == "succeeded"
