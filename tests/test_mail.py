@@ -106,6 +106,30 @@ def test_a_mail_outlives_the_connection_of_the_one_before(project: Project, tmp_
     assert len(first.connections) == 2
 
 
+def test_a_mail_that_is_cut_short_leaves_its_late_reply_to_nobody(project: Project) -> None:
+    code = f"""
+import signal
+from {SLUG}.tasks.email import send_email
+
+def cut(*_):
+    raise RuntimeError
+
+signal.signal(signal.SIGALRM, cut)
+signal.setitimer(signal.ITIMER_REAL, 0.5)
+try:
+    send_email("a@example.com", "Hi", "cut short")
+except RuntimeError:
+    send_email("a@example.com", "Hi", "whole")
+else:
+    raise AssertionError("it was not cut short")
+"""
+    with mail_server(delay=1) as mailbox:
+        settings = [f"{name}={value}" for name, value in mailbox.settings.items()]
+        project.run("env", *settings, project.bin("python"), "-c", code)
+    assert "whole" in str(mailbox.mails[-1])
+    assert len(mailbox.connections) == 2
+
+
 def test_markup_in_a_body_stays_text(project: Project) -> None:
     with mail_server() as mailbox:
         settings = [f"{name}={value}" for name, value in mailbox.settings.items()]
