@@ -5,7 +5,6 @@ import inspect
 import json
 import logging
 import time
-import uuid
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import Literal, NamedTuple
@@ -14,7 +13,7 @@ from asgi_correlation_id import correlation_id
 from structlog.contextvars import bound_contextvars
 
 from ..metrics import ATTEMPTS, DURATION
-from .task import REGISTRY, Call
+from .task import REGISTRY, Call, new_id
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +25,7 @@ def current_task_id() -> str:
 
     Outside a task (a test that calls the function directly) it is a new one.
     """
-    return _task_id.get(None) or uuid.uuid4().hex
+    return _task_id.get(None) or new_id()
 
 
 class Outcome(NamedTuple):
