@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BACKEND ?= BackgroundTasks
 KEEP ?=
-ONLY ?= background celery
+ONLY ?=
 RUN := .venv/bin/
 
 .DEFAULT_GOAL := help
@@ -30,7 +30,7 @@ lint: .venv/ready ## Check style, format and types of the template's own code
 	$(RUN)ruff format --check benchmarks harness hooks tests
 	$(RUN)mypy
 
-bench: .venv/ready ## Measure beside the tutorial's code (ONLY=bake, background, celery or million)
+bench: .venv/ready ## Measure beside the tutorial's code (ONLY=bake, background, celery or million; without it the first three)
 	@$(RUN)uv run --quiet --group bench python -m benchmarks $(ONLY)
 
 losses: .venv/ready ## Show what the tutorial's code loses on BackgroundTasks
