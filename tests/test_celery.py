@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.project import Project
+from harness.project import SLUG, Project
 from harness.servers import RabbitMQ, Redis, Server
 from harness.service import Service, running, until
 
@@ -133,3 +133,31 @@ def test_a_task_that_ignores_its_time_limit_is_killed_and_in_the_end_given_up(
         assert "died" in status["error"]
         (other,) = add(service, "sleep 0")
         assert service.wait_for_task(other)["status"] == "succeeded"
+
+
+UNKNOWN = """
+from {slug}.settings import get_settings
+from {slug}.taskqueue.celery import create_celery, publish
+from {slug}.taskqueue.task import Call
+
+call = Call("renamed", '{{"to": "ada@example.com"}}', "", "{task_id}")
+publish(create_celery(get_settings()), [call], float("inf"))
+"""
+
+
+def test_a_task_that_no_worker_knows_fails_and_is_not_quoted(
+    probes: Project, settings: dict[str, str], tmp_path: Path
+) -> None:
+    task_id = "a" * 32
+    with running(probes, tmp_path / "data", **settings) as service:
+        variables = [f"{k}={v}" for k, v in {**settings, "DATA_DIR": service.data_dir}.items()]
+        code = UNKNOWN.format(slug=SLUG, task_id=task_id)
+        probes.run("env", *variables, probes.bin("python"), "-c", code)
+        status = service.wait_for_task(task_id)
+        assert (status["status"], status["error"]) == ("failed", "no worker knows this task")
+        assert status["finished_at"]
+        assert service.worker
+        assert "there is no task 'renamed'" in service.worker.output()
+        assert "ada@example.com" not in service.worker.output()
+        (after,) = add(service, "sleep 0")
+        assert service.wait_for_task(after)["status"] == "succeeded"
