@@ -11,7 +11,7 @@ import pytest
 
 from harness.project import SLUG, Project
 from harness.servers import RabbitMQ, Redis, Server
-from harness.service import Service, running, until
+from harness.service import Service, free_port, refusal, running, until
 
 from .conftest import started
 from .test_service import keep_the_http_contract
@@ -161,3 +161,28 @@ def test_a_task_that_no_worker_knows_fails_and_is_not_quoted(
         assert "ada@example.com" not in service.worker.output()
         (after,) = add(service, "sleep 0")
         assert service.wait_for_task(after)["status"] == "succeeded"
+
+
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [
+        ("CELERY_BROKER_URL", "memory://"),  # it would keep tasks where no worker finds them
+        ("CELERY_BROKER_URL", "redis://:hidden/word@localhost:6379/0"),
+        ("CELERY_BROKER_URL", "redis://localhost/first"),
+        ("CELERY_BROKER_URL", "amqp://localhost:123456//"),
+        ("CELERY_RESULT_BACKEND", "nothing://localhost"),
+        ("CELERY_RESULT_BACKEND", "db+sqlite:///results.db"),  # SQLAlchemy is not installed
+    ],
+)
+def test_a_url_that_cannot_be_used_stops_the_start(
+    probes: Project, tmp_path: Path, name: str, url: str
+) -> None:
+    uvicorn = [probes.bin("uvicorn"), f"{SLUG}.main:app", "--port", str(free_port())]
+    for command in (uvicorn, [probes.bin("celery"), "-A", f"{SLUG}.worker", "worker"]):
+        settings = {"DATA_DIR": str(tmp_path / "data"), name: url}
+        log = tmp_path / Path(command[0]).name
+        output = refusal(command, probes.path, log, **settings)
+        (line,) = [line for line in output.splitlines() if line.startswith("error: ")]
+        assert name in line
+        assert "Traceback" not in output
+        assert "hidden" not in output

@@ -17,6 +17,7 @@ SENDER = r"^([^@<>\r\n]*<[^@<>\s,]+@[^@<>\s,]+>|[^@<>\s,]+@[^@<>\s,]+)?$"
 {% endif %}
 {% if cookiecutter.__celery %}
 Url = Annotated[str, Field(repr=False)]  # its password must not get into a log
+BrokerUrl = Annotated[Url, Field(pattern=r"^((redis|amqp)s?://.+)?$")]
 {% endif %}
 
 
@@ -46,7 +47,7 @@ class Settings(BaseSettings):
     shutdown_grace: PositiveFloat = 10.0  # seconds that running tasks get after SIGTERM
 {% if cookiecutter.__celery %}
     task_time_limit: PositiveFloat = 300.0  # seconds that a task may run, before it is ended
-    celery_broker_url: Url = ""  # empty: folders in DATA_DIR, in development only
+    celery_broker_url: BrokerUrl = ""  # empty: folders in DATA_DIR, in development only
     celery_result_backend: Url = ""  # empty: the broker if Redis, else a folder in DATA_DIR
     metrics_host: str = "127.0.0.1"  # where workers serve their metrics; port 0: they do not
     metrics_port: Annotated[int, Field(ge=0, le=65_535)] = 0
