@@ -3,6 +3,7 @@
 The servers here serve many tests and are left in peace; test_celery_faults.py hurts its own.
 """
 
+import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -186,3 +187,13 @@ def test_a_url_that_cannot_be_used_stops_the_start(
         assert name in line
         assert "Traceback" not in output
         assert "hidden" not in output
+
+
+def test_a_taken_port_for_metrics_stops_the_worker(probes: Project, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        settings = {"DATA_DIR": str(tmp_path / "data"), "METRICS_PORT": str(taken.getsockname()[1])}
+        command = [probes.bin("celery"), "-A", f"{SLUG}.worker", "worker"]
+        output = refusal(command, probes.path, tmp_path / "log", **settings)
+    (line,) = [line for line in output.splitlines() if line.startswith("error: ")]
+    assert "METRICS_PORT" in line
+    assert "Traceback" not in output
