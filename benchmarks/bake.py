@@ -1,4 +1,4 @@
-"""What a bake costs, beside an empty template's: ``python -m benchmarks.bake``."""
+"""What a bake costs, beside an empty template's, and how soon its service answers."""
 
 import resource
 import statistics
@@ -8,7 +8,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from harness.project import TEMPLATE, environment
+from harness.project import TEMPLATE, bake, environment
+from harness.service import running
+
+from .measure import progress
 
 ROUNDS = 15
 
@@ -34,11 +37,11 @@ def run() -> None:
     """Bake both templates in turn, and print a table of whole processes."""
     with tempfile.TemporaryDirectory(prefix="bake-") as name:
         folder = Path(name)
-        bake = [sys.executable, "-m", "cookiecutter", "--no-input"]
+        render = [sys.executable, "-m", "cookiecutter", "--no-input"]
         commands = {
-            "an empty template": [*bake, str(empty_template(folder))],
-            "this one": [*bake, str(TEMPLATE)],
-            "this one without its hooks": [*bake, "--accept-hooks", "no", str(TEMPLATE)],
+            "an empty template": [*render, str(empty_template(folder))],
+            "this one": [*render, str(TEMPLATE)],
+            "this one without its hooks": [*render, "--accept-hooks", "no", str(TEMPLATE)],
         }
         costs: dict[str, list[tuple[float, float]]] = {title: [] for title in commands}
         for number in range(ROUNDS + 1):
@@ -51,6 +54,29 @@ def run() -> None:
         took, processor = zip(*figures[1:], strict=True)  # the first one fills the caches
         cells = (min(took), statistics.median(took), statistics.median(processor))
         print(f"| {title} | {' | '.join(f'{cell:.3f} s' for cell in cells)} |")
+    first_answers()
+
+
+def first_answers() -> None:
+    """Print the time from the start of a bake to the first 202, with all packages in uv's cache."""
+    print("\n**From the bake to the first 202, 3 times**\n")
+    print("| | baked after | installed after | first 202 after |\n| --- | --- | --- | --- |")
+    for backend in ("BackgroundTasks", "Celery"):
+        rounds = []
+        for number in range(4):
+            progress(f"from a bake of {backend} to its first 202, {number} of 3")
+            with tempfile.TemporaryDirectory(prefix="first-") as name:
+                start = time.perf_counter()
+                project = bake(Path(name), task_backend=backend)
+                baked = time.perf_counter() - start
+                project.sync()
+                installed = time.perf_counter() - start
+                with running(project, Path(name, "data")) as service:
+                    service.client.post("/items/?name=Lamp").raise_for_status()
+                    rounds.append((baked, installed, time.perf_counter() - start))
+        columns = zip(*rounds[1:], strict=True)  # the first one fills the cache
+        cells = [f"{statistics.median(each):.1f} s" for each in columns]
+        print(f"| {backend} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":

@@ -72,6 +72,7 @@ def bake(folder: Path, **answers: str) -> Project:
             *("--output-dir", str(folder)),
             *(f"{key}={value}" for key, value in answers.items()),
         ],
+        env=environment(),
         check=True,
         stdout=subprocess.DEVNULL,
     )

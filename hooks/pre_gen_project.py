@@ -13,12 +13,12 @@ TAKEN = """
     ast_serialize async_timeout atpublic attr attrs billiard celery celery_types click
     click_didyoumean click_plugins click_repl colorama compression conftest dateutil
     django_celery_results dns dnspython dotenv email_validator ephem exceptiongroup fastapi
-    filelock h11 hatchling httpcore2 httptools httpx2 idna iniconfig jinja2 kombu librt
+    filelock h11 httpcore2 httptools httpx2 idna iniconfig jinja2 kombu librt
     markupsafe mypy mypy_extensions mypyc opentelemetry opentelemetry_api packaging pathspec
     pip pluggy prometheus_client prompt_toolkit public py pydantic pydantic_core
     pydantic_settings pygments pytest python_dateutil python_dotenv pyyaml redis ruff
     setuptools six src starlette structlog test tests truststore typing_extensions
-    typing_inspection tzdata tzlocal uvicorn uvloop vine watchfiles wcwidth websockets yaml
+    typing_inspection tzdata tzlocal uv_build uvicorn uvloop vine watchfiles wcwidth websockets yaml
 """.split()  # noqa: SIM905
 DEVICES = {"con", "prn", "aux", "nul"} | {
     f"{name}{n}" for name in ("com", "lpt") for n in range(10)

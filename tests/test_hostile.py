@@ -14,7 +14,6 @@ import sys
 import tomllib
 import unicodedata
 from collections.abc import Callable
-from email.utils import parseaddr
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -320,9 +319,10 @@ def test_the_running_service_and_its_package_say_what_was_answered(tmp_path: Pat
         "import importlib.metadata, json, best.main as main;"
         "package = importlib.metadata.metadata('best');"
         "info = main.app.openapi()['info'];"
-        "print(json.dumps([info['title'], info['summary'], package['Author-email']]))"
+        "author = package['Author'], package['Author-email'];"
+        "print(json.dumps([info['title'], info['summary'], *author]))"
     )
-    title, summary, author = json.loads(
+    title, summary, *author = json.loads(
         subprocess.run(
             [project.bin("python"), "-c", code],
             cwd=tmp_path,
@@ -333,4 +333,4 @@ def test_the_running_service_and_its_package_say_what_was_answered(tmp_path: Pat
     )
     assert title == answers["project_name"]
     assert summary == answers["project_short_description"]
-    assert parseaddr(author) == (answers["full_name"], answers["email"])
+    assert author == [answers["full_name"], answers["email"]]
