@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BACKEND ?= BackgroundTasks
 KEEP ?=
-ONLY ?=
+ONLY ?= bake background celery
 RUN := .venv/bin/
 
 .DEFAULT_GOAL := help

@@ -1,7 +1,9 @@
 """The README says what is so."""
 
 import re
+import subprocess
 
+from benchmarks.__main__ import PARTS
 from harness.project import TEMPLATE
 
 from .variants import OPTIONS
@@ -32,3 +34,9 @@ def test_its_pictures_are_there() -> None:
     for picture in pictures:
         assert (TEMPLATE / picture).read_bytes().startswith(b"\x89PNG"), picture
         assert (TEMPLATE / picture).stat().st_size < 150_000, picture
+
+
+def test_make_bench_measures_all_but_the_million() -> None:
+    printed = subprocess.check_output(["make", "-n", "bench"], cwd=TEMPLATE, text=True)
+    measured = printed.splitlines()[-1].partition("-m benchmarks")[2].split()
+    assert [*measured, "million"] == list(PARTS)
