@@ -250,6 +250,7 @@ with app.connection_for_write() as connection, connection.Producer() as producer
             routing_key="tasks", exchange="tasks", serializer=None,
         )
     producer.publish({{"no": "task"}}, routing_key="tasks", exchange="tasks", serializer="json")
+    producer.publish({{"task": "x"}}, routing_key="tasks", exchange="tasks", serializer="json")
     producer.publish([], headers={{"task": "x"}}, routing_key="tasks", exchange="tasks")
 app.send_task("os.system", kwargs={{"command": "id"}}, task_id=uuid.uuid4().hex)
 app.send_task("write_log", kwargs={{"evil": 1}}, task_id="e" * 32)
