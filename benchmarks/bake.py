@@ -77,7 +77,3 @@ def first_answers() -> None:
         columns = zip(*rounds[1:], strict=True)  # the first one fills the cache
         cells = [f"{statistics.median(each):.1f} s" for each in columns]
         print(f"| {backend} | {' | '.join(cells)} |")
-
-
-if __name__ == "__main__":
-    run()

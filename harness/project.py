@@ -34,16 +34,16 @@ class Project:
         """Return the path of a program in the project's own environment."""
         return str(self.path / ".venv" / "bin" / name)
 
-    def run(self, *command: str, timeout: float = 300) -> str:
+    def run(self, *command: str, **settings: str) -> str:
         """Run a command in the root; returns its output, raises AssertionError if it fails."""
         result = subprocess.run(
             command,
             cwd=self.path,
-            env=environment(),
+            env=environment(**settings),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=timeout,
+            timeout=300,
             check=False,
         )
         if result.returncode:

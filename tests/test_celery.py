@@ -151,9 +151,8 @@ def test_a_task_that_no_worker_knows_fails_and_is_not_quoted(
 ) -> None:
     task_id = "a" * 32
     with running(probes, tmp_path / "data", **settings) as service:
-        variables = [f"{k}={v}" for k, v in {**settings, "DATA_DIR": service.data_dir}.items()]
         code = UNKNOWN.format(slug=SLUG, task_id=task_id)
-        probes.run("env", *variables, probes.bin("python"), "-c", code)
+        probes.run(probes.bin("python"), "-c", code, DATA_DIR=str(service.data_dir), **settings)
         status = service.wait_for_task(task_id)
         assert (status["status"], status["error"]) == ("failed", "no worker knows this task")
         assert status["finished_at"]

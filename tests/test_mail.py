@@ -124,17 +124,15 @@ else:
     raise AssertionError("it was not cut short")
 """
     with mail_server(delay=1) as mailbox:
-        settings = [f"{name}={value}" for name, value in mailbox.settings.items()]
-        project.run("env", *settings, project.bin("python"), "-c", code)
+        project.run(project.bin("python"), "-c", code, **mailbox.settings)
     assert "whole" in str(mailbox.mails[-1])
     assert len(mailbox.connections) == 2
 
 
 def test_markup_in_a_body_stays_text(project: Project) -> None:
     with mail_server() as mailbox:
-        settings = [f"{name}={value}" for name, value in mailbox.settings.items()]
         code = f"from {SLUG}.tasks.email import send_email as s; s('a@example.com', 'Hi', '<b>&')"
-        project.run("env", *settings, project.bin("python"), "-c", code)
+        project.run(project.bin("python"), "-c", code, **mailbox.settings)
     _, text, html = (part.get_payload(decode=True) for part in mailbox.mails[0].walk())
     assert text == b"<b>&\r\n"
     assert isinstance(html, bytes)

@@ -182,8 +182,7 @@ def test_production_hides_the_docs_and_reads_its_key_from_a_file(
             "print([answer.status_code for answer in answers]);"
             "print('Content-Security-Policy' in answers[0].headers)"
         )
-        variables = [f"{name}={value}" for name, value in (settings | {"PAGES": pages}).items()]
-        output = project.run("env", *variables, project.bin("python"), "-c", code)
+        output = project.run(project.bin("python"), "-c", code, PAGES=pages, **settings)
         assert output.splitlines()[-2:] == [str([status] * 3 + [404]), str(status == 404)]
 
 
@@ -194,11 +193,8 @@ def test_a_setting_never_shows_a_secret(project: Project, tmp_path: Path) -> Non
         values |= dict.fromkeys(
             ("CELERY_BROKER_URL", "CELERY_RESULT_BACKEND"), "redis://:hidden@localhost/0"
         )
-    variables = [
-        f"{name}={value}" for name, value in (values | {"DATA_DIR": str(tmp_path)}).items()
-    ]
     code = f"from {SLUG}.settings import get_settings; print(get_settings())"
-    output = project.run("env", *variables, project.bin("python"), "-c", code)
+    output = project.run(project.bin("python"), "-c", code, DATA_DIR=str(tmp_path), **values)
     assert "environment='development'" in output
     assert "hidden" not in output
 
@@ -270,9 +266,9 @@ def test_forged_messages_do_no_harm(project: Project, tmp_path: Path, broker: st
         service = stack.enter_context(running(project, tmp_path / "data", **settings))
         script = tmp_path / "forge.py"
         script.write_text(FORGE.format(slug=SLUG))
-        variables = [f"{k}={v}" for k, v in {**settings, "DATA_DIR": service.data_dir}.items()]
         evil = tmp_path / "evil"
-        project.run("env", *variables, project.bin("python"), str(script), str(evil))
+        forge = [project.bin("python"), str(script), str(evil)]
+        project.run(*forge, DATA_DIR=str(service.data_dir), **settings)
         response = service.client.post("/items/", params={"name": "honest"})
         assert service.wait_for_task(response.json()["task_id"])["status"] == "succeeded"
         assert service.worker
