@@ -7,7 +7,7 @@ import sys
 import unicodedata
 
 # What the rendered project installs, or stands beside, under these names; and modules that the
-# standard library of a later Python has.
+# standard library of a later Python has, or CPython's own tests, as its linter knows.
 TAKEN = """
     aiosmtpd amqp annotated_doc annotated_types annotationlib anyio asgi_correlation_id
     ast_serialize async_timeout atpublic attr attrs billiard celery celery_types click
@@ -18,7 +18,8 @@ TAKEN = """
     pip pluggy prometheus_client prompt_toolkit public py pydantic pydantic_core
     pydantic_settings pygments pytest python_dateutil python_dotenv pyyaml redis ruff
     setuptools six src starlette structlog test tests truststore typing_extensions
-    typing_inspection tzdata tzlocal uv_build uvicorn uvloop vine watchfiles wcwidth websockets yaml
+    typing_inspection tzdata tzlocal uv_build uvicorn uvloop vine watchfiles wcwidth websockets xx
+    xxlimited xxlimited_35 xxsubtype yaml
 """.split()  # noqa: SIM905
 DEVICES = {"con", "prn", "aux", "nul"} | {
     f"{name}{n}" for name in ("com", "lpt") for n in range(10)

@@ -46,6 +46,7 @@ GOOD: dict[str, object] = {
         ("project_slug", "café", "try cafe"),
         ("project_slug", "a_", "try a"),  # no name for a package: PEP 508
         ("project_slug", "test", "try test_service"),
+        ("project_slug", "xx", "try xx_service"),  # a module of the standard library to ruff
         ("project_slug", "celery_types", "try celery_types_service"),  # would depend on itself
         ("project_slug", "class", "try class_service"),
         ("project_slug", "match", "word of Python"),
