@@ -1,5 +1,7 @@
 """Each variant by its own tools, in its own environment."""
 
+from pathlib import Path
+
 import pytest
 
 from harness.project import Project
@@ -18,8 +20,23 @@ def test_is_typed(installed: Project) -> None:
     installed.run("uv", "run", "mypy")
 
 
-def test_its_own_tests_pass(installed: Project) -> None:
-    assert " passed" in installed.run("uv", "run", "pytest")
+def test_its_own_tests_pass_whatever_a_developer_has_set(
+    installed: Project, tmp_path: Path
+) -> None:
+    settings = {
+        "ENVIRONMENT": "production",
+        "API_KEY": "a developer's",
+        "DATA_DIR": str(tmp_path / "data"),
+        "CELERY_BROKER_URL": "redis://127.0.0.1:1",
+        "SMTP_HOST": "127.0.0.1",
+        "SMTP_PORT": "1",
+        "EMAIL_FROM": "developer@example.com",
+    }
+    (tmp_path / ".env").write_text("".join(f"{key}={settings[key]}\n" for key in settings))
+    # From there, as others use the project meanwhile, and would read its .env.
+    command = (installed.bin("pytest"), str(installed.path))
+    assert " passed" in Project(tmp_path).run(*command, **settings)
+    assert not (tmp_path / "data").exists()
 
 
 def test_builds(installed: Project) -> None:

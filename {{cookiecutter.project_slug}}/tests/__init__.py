@@ -1,6 +1,17 @@
-"""Importing the service opens its data: not a developer's own, but a folder of the tests."""
+"""The tests have settings and data of their own: they reach none of a developer's servers."""
 
+import atexit
 import os
+import shutil
 import tempfile
 
-os.environ["DATA_DIR"] = tempfile.mkdtemp(prefix="{{ cookiecutter.project_slug }}-")
+from {{ cookiecutter.project_slug }}.settings import Settings
+
+# Now, as importing the service reads its settings and opens its data.
+Settings.model_config["env_file"] = None
+for name in list(os.environ):
+    if name.lower() in Settings.model_fields:
+        del os.environ[name]
+folder = tempfile.mkdtemp(prefix="{{ cookiecutter.project_slug }}-")
+atexit.register(shutil.rmtree, folder, ignore_errors=True)
+os.environ["DATA_DIR"] = os.environ["SECRETS_DIR"] = folder

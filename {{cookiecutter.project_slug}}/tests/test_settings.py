@@ -6,7 +6,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from {{ cookiecutter.project_slug }}.main import create_app
-from {{ cookiecutter.project_slug }}.settings import get_settings
+from {{ cookiecutter.project_slug }}.settings import Settings, get_settings
 
 
 @pytest.mark.parametrize(
@@ -29,11 +29,11 @@ def test_a_bad_setting_is_named(
 def test_a_misspelt_name_in_the_env_file_is_named(
     data_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(data_dir)
-    (data_dir / ".env").write_text("TASK_HISTROY=60\n")
+    file = data_dir / "misspelt.env"
+    file.write_text("TASK_HISTROY=60\n")
+    monkeypatch.setitem(Settings.model_config, "env_file", file)
     with pytest.raises(SystemExit):
         get_settings()
-    (data_dir / ".env").unlink()
     assert "TASK_HISTROY" in capsys.readouterr().err
 
 
