@@ -1,5 +1,6 @@
 """Each variant started for real and driven over HTTP through the whole contract."""
 
+import re
 import signal
 import socket
 from collections.abc import Iterator
@@ -99,6 +100,19 @@ def test_sends_mail_over_smtp(installed: Project, variant: Variant, tmp_path: Pa
     assert mail["Message-ID"] == f"<{answer['task_id']}@example.com>"
     _, text, _ = mail.walk()
     assert str(text.get_payload()).strip() == "Thank you for signing up!"
+
+
+def test_links_hold_behind_a_proxy_that_serves_it_under_a_path(
+    installed: Project, variant: Variant, tmp_path: Path
+) -> None:
+    with running(installed, tmp_path / "data", "--root-path", "/deep/down") as service:
+        assert "'/deep/down/openapi.json'" in service.client.get("/docs").text
+        links = re.findall('(?:href|src|action)="([^"]+)"', service.client.get("/").text)
+        assert len(links) > 3
+        assert not [link for link in links if link.startswith("/")]
+        if variant.log:
+            response = service.client.post("/items/?name=Lamp")
+            assert response.headers["Location"] == f"/deep/down/tasks/{response.json()['task_id']}"
 
 
 def test_an_api_key_guards_all_but_health(installed: Project, tmp_path: Path) -> None:

@@ -51,16 +51,18 @@ class TaskRoute(APIRoute):
             response = await handle(request)
             # An endpoint that raised does not come here: nothing is stored.
             if pending.calls:
-                await _store(request.app.state.backend, pending.calls, response)
+                await _store(request, pending.calls, response)
             return response
 
         return store_and_answer
 
 
-async def _store(backend: Backend, calls: list[Call], response: Response) -> None:
+async def _store(request: Request, calls: list[Call], response: Response) -> None:
+    backend: Backend = request.app.state.backend
     with REFUSED.count_exceptions(Unavailable):
         await backend.store(calls)
-    response.headers["Location"] = f"/tasks/{calls[-1].task_id}"
+    path = request.scope.get("root_path", "")  # under which a proxy, or another application, has us
+    response.headers["Location"] = f"{path}/tasks/{calls[-1].task_id}"
     tasks = BackgroundTasks()
     tasks.add_task(backend.start, calls)
     if response.background:  # the endpoint's own
