@@ -3,6 +3,7 @@
 The servers here serve many tests and are left in peace; test_celery_faults.py hurts its own.
 """
 
+import os
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -134,6 +135,22 @@ def test_a_task_that_ignores_its_time_limit_is_killed_and_in_the_end_given_up(
         assert "died" in status["error"]
         (other,) = add(service, "sleep 0")
         assert service.wait_for_task(other)["status"] == "succeeded"
+
+
+def test_old_records_in_a_folder_are_forgotten_as_a_worker_starts(
+    probes: Project, tmp_path: Path
+) -> None:
+    with running(probes, tmp_path / "data", TASK_HISTORY="60") as service:
+        assert service.worker
+        old, new = add(service, "sleep 0", "sleep 0")
+        for task_id in (old, new):
+            service.wait_for_task(task_id)
+        service.worker.stop()
+        (record,) = (service.data_dir / "results").glob(f"*{old}")
+        os.utime(record, (time.time() - 61,) * 2)
+        service.restart_worker()
+        codes = [service.client.get(f"/tasks/{task_id}").status_code for task_id in (old, new)]
+        assert codes == [404, 200]
 
 
 UNKNOWN = """
