@@ -6,6 +6,8 @@ import pytest
 
 from harness.project import Project
 
+PLUGINS = "pytest-xdist,pytest-randomly"
+
 
 def test_is_lint_clean(installed: Project) -> None:
     installed.run("uv", "run", "ruff", "check", "--no-cache")
@@ -20,7 +22,7 @@ def test_is_typed(installed: Project) -> None:
     installed.run("uv", "run", "mypy")
 
 
-def test_its_own_tests_pass_whatever_a_developer_has_set(
+def test_its_own_tests_pass_in_parallel_and_whatever_a_developer_has_set(
     installed: Project, tmp_path: Path
 ) -> None:
     settings = {
@@ -34,8 +36,9 @@ def test_its_own_tests_pass_whatever_a_developer_has_set(
     }
     (tmp_path / ".env").write_text("".join(f"{key}={settings[key]}\n" for key in settings))
     # From there, as others use the project meanwhile, and would read its .env.
-    command = (installed.bin("pytest"), str(installed.path))
-    assert " passed" in Project(tmp_path).run(*command, **settings)
+    command = ("uv", "run", "--project", str(installed.path), "--with", PLUGINS, "pytest")
+    options = ("-n2", "--randomly-seed=1", str(installed.path))
+    assert " passed" in Project(tmp_path).run(*command, *options, **settings)
     assert not (tmp_path / "data").exists()
 
 

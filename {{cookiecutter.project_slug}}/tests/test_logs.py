@@ -88,6 +88,7 @@ def test_libraries_and_warnings_come_in_the_same_format(
     logging.getLogger("uvicorn.access").info('%s - "%s %s HTTP/%s" %d', *request)
     with warnings.catch_warnings():
         warnings.simplefilter("always")
+        logging.captureWarnings(False)  # once more, as pytest has put its own way in its place
         logging.captureWarnings(True)
         warnings.warn("old", DeprecationWarning, stacklevel=1)
     access, warning = logged(capsys)
