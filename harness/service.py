@@ -100,6 +100,7 @@ class Service:
         self.api = self._start("uvicorn", f"{SLUG}.main:app", "--port", str(self.port), *options)
         self.worker: Process | None = None
         if (project.path / "src" / SLUG / "worker.py").exists():
+            self._settings.setdefault("TASK_CONCURRENCY", "2")  # processes: they start slowly
             self.worker = self.start_worker()
         self.client = httpx2.Client(base_url=self.url, timeout=10)
 
@@ -110,7 +111,7 @@ class Service:
 
     def start_worker(self) -> Process:
         """Start a Celery worker."""
-        return self._start("celery", "-A", f"{SLUG}.worker", "worker", "-c2")
+        return self._start("celery", "-A", f"{SLUG}.worker", "worker")
 
     def restart_worker(self) -> None:
         """Start a worker in place of one that has ended, and wait until it takes tasks."""

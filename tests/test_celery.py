@@ -93,6 +93,16 @@ def test_a_task_that_fails_says_so_and_leaves_the_others_alone(
         assert [begun.count(task_id) for task_id in (poison, permanent, transient)] == [3, 1, 3]
 
 
+def test_a_worker_runs_as_many_tasks_at_a_time_as_it_is_told(
+    probes: Project, tmp_path: Path
+) -> None:
+    with running(probes, tmp_path / "data", TASK_CONCURRENCY="3") as service:
+        for task_id in add(service, *["sleep 2"] * 4):
+            service.wait_for_task(task_id)
+        lines = (service.data_dir / "probe.log").read_text("utf-8").splitlines()
+        assert [line.split()[-1] for line in lines[:4]] == ["begins"] * 3 + ["ends"]
+
+
 def test_sigterm_lets_tasks_end_and_gives_the_rest_back(
     probes: Project, settings: dict[str, str], tmp_path: Path
 ) -> None:

@@ -82,7 +82,7 @@ ANY_TASK = {f"{PACKAGE}/api/accepted.py", f"{PACKAGE}/tasks/files.py", "tests/wa
 # Words that only belong to what was chosen. "emails" and "mail" also cover the authors' address.
 TRACES = {
     "celery": r"celery|(?<!--)worker|broker|redis|rabbitmq|amqp",
-    "process": r"task_concurrency|task_backlog|journal|filelock|sqlite",
+    "process": r"task_backlog|journal|filelock|sqlite",
     "email": r"smtp|send.email|emails|EMAIL_FROM|email.validator|mail server|\bmails?\b",
     "log": r"log\.txt|write_log|/items|items\b|create_item",
 }

@@ -43,6 +43,7 @@ class Settings(BaseSettings):
     allowed_hosts: Annotated[str, Field(pattern=HOSTS)] = "*"  # names by which it may be called
     pages: bool | None = None  # /, /docs, /redoc, /openapi.json; None: in development only
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    task_concurrency: PositiveInt = 4  # tasks that run at the same time
     task_history: PositiveInt = 86_400  # seconds that a finished task's status is kept
     shutdown_grace: PositiveFloat = 10.0  # seconds that running tasks get after SIGTERM
 {% if cookiecutter.__celery %}
@@ -52,7 +53,6 @@ class Settings(BaseSettings):
     metrics_host: str = "127.0.0.1"  # where workers serve their metrics; port 0: they do not
     metrics_port: Annotated[int, Field(ge=0, le=65_535)] = 0
 {% else %}
-    task_concurrency: PositiveInt = 4  # tasks that run at the same time
     task_backlog: PositiveInt = 10_000  # unfinished tasks that are accepted before a 503
     # FULL: not even a power cut loses an accepted task, at the price of an fsync for each batch.
     journal_synchronous: Literal["NORMAL", "FULL"] = "NORMAL"
