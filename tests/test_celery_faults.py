@@ -182,6 +182,35 @@ def test_a_broker_that_restarts_loses_nothing(
             assert service.wait_for_task(task_id, 60)["status"] == "succeeded"
 
 
+@pytest.mark.parametrize(
+    ("broker", "task"),
+    # Longer than a claim in Redis, which worker.py renews; and shorter than RabbitMQ's restart.
+    [("Redis", "sleep 28"), ("RabbitMQ", "sleep 2")],
+    indirect=["broker"],
+)
+def test_what_runs_as_its_broker_restarts_runs_on_and_not_again(
+    probes: Project, broker: Server, results: Redis, tmp_path: Path, task: str
+) -> None:
+    settings = urls(broker, results) | {"SHUTDOWN_GRACE": "1"}
+    with running(probes, tmp_path / "data", **settings) as service:
+        (before,) = add(service, task)
+        until(lambda: those_that(service, "begins"), 10, "it runs")
+        if isinstance(broker, Redis):  # which stands, and could be given back what runs
+            broker.ask("CLIENT", "KILL", "TYPE", "normal")
+            (meanwhile,) = add(service, "sleep 0")
+            service.wait_for_task(meanwhile)
+        broker.kill()
+        broker.start()
+        status = service.wait_for_task(before, 60)
+        assert (status["status"], status["attempts"]) == ("succeeded", 1)
+        assert work(service)[0] == 202
+        (after,) = add(service, "sleep 0")
+        service.wait_for_task(after)
+        assert those_that(service, "begins").count(before) == 1
+        assert service.worker
+        assert service.worker.alive()
+
+
 @on_each_broker
 def test_a_task_is_kept_when_its_worker_dies_as_it_takes_it(service: Service) -> None:
     assert service.worker
