@@ -31,7 +31,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="+", choices=PARTS)
     parts = parser.parse_args().parts
-    need("wrk", *(("redis-server", "rabbitmq-server") if "celery" in parts else ()))
+    if set(parts) - {"bake"}:
+        need("wrk")
+    if "celery" in parts:
+        need("redis-server", "rabbitmq-server")
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         for part in parts:
