@@ -195,10 +195,12 @@ def test_what_runs_as_its_broker_restarts_runs_on_and_not_again(
     with running(probes, tmp_path / "data", **settings) as service:
         (before,) = add(service, task)
         until(lambda: those_that(service, "begins"), 10, "it runs")
+        worker = service.worker
+        assert worker
         if isinstance(broker, Redis):  # which stands, and could be given back what runs
             broker.ask("CLIENT", "KILL", "TYPE", "normal")
-            (meanwhile,) = add(service, "sleep 0")
-            service.wait_for_task(meanwhile)
+            # It is lost once more while the worker is on its way back.
+            until(lambda: worker.output().count("mingle: searching") == 2, 10, "it connects")
         broker.kill()
         broker.start()
         status = service.wait_for_task(before, 60)
@@ -207,8 +209,22 @@ def test_what_runs_as_its_broker_restarts_runs_on_and_not_again(
         (after,) = add(service, "sleep 0")
         service.wait_for_task(after)
         assert those_that(service, "begins").count(before) == 1
-        assert service.worker
-        assert service.worker.alive()
+        assert worker.alive()
+
+
+@pytest.mark.parametrize("broker", ["Redis"], indirect=True)
+def test_a_worker_that_loses_its_broker_as_it_starts_goes_on(
+    service: Service, broker: Server
+) -> None:
+    assert service.worker
+    service.worker.stop()
+    worker = service.worker = service.start_worker()
+    until(lambda: worker.output().count("mingle: searching") == 2, 30, "it connects")
+    broker.kill()
+    until(lambda: "Connection to broker lost" in worker.output(), 30, "it has lost its broker")
+    broker.start()
+    until(lambda: worker.output().count(" ready.") == 2, 30, "it is ready")
+    assert "Traceback" not in worker.output()
 
 
 @on_each_broker
