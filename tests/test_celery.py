@@ -65,11 +65,15 @@ def add(service: Service, *what: str) -> list[str]:
     return ids
 
 
+def events(service: Service) -> list[str]:
+    """Return a line for each begin and each end of a task."""
+    path = service.data_dir / "probe.log"
+    return path.read_text("utf-8").splitlines() if path.exists() else []
+
+
 def those_that(service: Service, word: str) -> list[str]:
     """Return the ids of the tasks in the order in which they began, or ended."""
-    path = service.data_dir / "probe.log"
-    lines = path.read_text("utf-8").splitlines() if path.exists() else []
-    return [line.split()[0] for line in lines if line.endswith(word)]
+    return [line.split()[0] for line in events(service) if line.endswith(word)]
 
 
 def test_a_task_that_fails_says_so_and_leaves_the_others_alone(
@@ -99,8 +103,7 @@ def test_a_worker_runs_as_many_tasks_at_a_time_as_it_is_told(
     with running(probes, tmp_path / "data", TASK_CONCURRENCY="3") as service:
         for task_id in add(service, *["sleep 2"] * 4):
             service.wait_for_task(task_id)
-        lines = (service.data_dir / "probe.log").read_text("utf-8").splitlines()
-        assert [line.split()[-1] for line in lines[:4]] == ["begins"] * 3 + ["ends"]
+        assert [line.split()[-1] for line in events(service)[:4]] == ["begins"] * 3 + ["ends"]
 
 
 def test_sigterm_lets_tasks_end_and_gives_the_rest_back(

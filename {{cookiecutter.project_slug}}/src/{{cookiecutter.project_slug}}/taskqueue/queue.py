@@ -58,7 +58,7 @@ class TaskRoute(APIRoute):
 
 
 async def _store(request: Request, calls: list[Call], response: Response) -> None:
-    backend: Backend = request.app.state.backend
+    backend = await get_backend(request)
     with REFUSED.count_exceptions(Unavailable):
         await backend.store(calls)
     path = request.scope.get("root_path", "")  # under which a proxy, or another application, has us
