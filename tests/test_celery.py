@@ -13,9 +13,9 @@ import pytest
 
 from harness.project import SLUG, Project
 from harness.servers import RabbitMQ, Redis, Server
-from harness.service import Service, free_port, refusal, running, until
+from harness.service import Process, Service, free_port, refusal, running, until
 
-from .conftest import started
+from .conftest import Bake, started
 from .test_service import keep_the_http_contract
 from .variants import VARIANTS, Variant
 
@@ -104,6 +104,31 @@ def test_a_worker_runs_as_many_tasks_at_a_time_as_it_is_told(
         for task_id in add(service, *["sleep 2"] * 4):
             service.wait_for_task(task_id)
         assert [line.split()[-1] for line in events(service)[:4]] == ["begins"] * 3 + ["ends"]
+
+
+def test_services_on_one_broker_run_their_own_tasks_only(
+    probes: Project, bake: Bake, settings: dict[str, str], redis: Redis, tmp_path: Path
+) -> None:
+    other = bake(task_backend="Celery", project_slug="other_service")
+    worker = Process(
+        [probes.bin("celery"), "-A", "other_service.worker", "worker"],
+        other.path,
+        tmp_path / "other.log",
+        PYTHONPATH=str(other.path / "src"),
+        DATA_DIR=str(tmp_path / "other"),
+        **settings,
+    )
+    try:
+        until(lambda: " ready." in worker.output(), 60, "the other service's worker is ready")
+        with running(probes, tmp_path / "data", **settings) as service:
+            ids = add(service, "sleep 3", *["sleep 0"] * 20)
+            until(lambda: those_that(service, "begins"), 20, "one is running")
+            # Celery's own: of others' tasks there, one that runs for long would be run again.
+            assert "\nunacked" not in redis.ask("KEYS", "unacked*")
+            statuses = [service.wait_for_task(task_id)["status"] for task_id in ids]
+            assert statuses == ["succeeded"] * len(ids)
+    finally:
+        worker.stop()
 
 
 def test_sigterm_lets_tasks_end_and_gives_the_rest_back(

@@ -6,16 +6,19 @@ Each test has servers of its own. ``benchmarks/faults.py`` does the same to a te
 import asyncio
 import os
 import signal
+import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 
 import httpx2
 import pytest
 
 from harness.mail import mail_server
-from harness.project import Project
+from harness.project import SLUG, Project
 from harness.servers import RabbitMQ, Redis, Server
 from harness.service import Service, running, until
 
@@ -211,6 +214,60 @@ def test_what_runs_as_its_broker_restarts_runs_on_and_not_again(
         assert worker.alive()
 
 
+class Proxy:
+    """A way to a server that can break as a load balancer's does: the server is not told."""
+
+    def __init__(self, port: int) -> None:
+        self._to = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._pairs: list[tuple[socket.socket, socket.socket]] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def break_connections(self) -> None:
+        """Hang up on the clients; new connections are served."""
+        for client, _server in self._pairs:
+            client.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """End it, and its connections on both sides."""
+        for end in (self._listener, *sum(self._pairs, ())):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):  # closed
+            while True:
+                pair = self._listener.accept()[0], socket.create_connection(("127.0.0.1", self._to))
+                self._pairs.append(pair)
+                for source, to in (pair, pair[::-1]):
+                    threading.Thread(target=self._copy, args=(source, to), daemon=True).start()
+
+    def _copy(self, source: socket.socket, to: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65_536):
+                to.sendall(data)
+
+
+@on_each_broker
+def test_a_worker_outlasts_a_connection_that_its_broker_still_holds(
+    probes: Project, broker: Server, results: Redis, tmp_path: Path
+) -> None:
+    with closing(Proxy(broker.port)) as proxy:
+        settings = urls(broker, results)
+        settings["CELERY_BROKER_URL"] = broker.url.replace(str(broker.port), str(proxy.port))
+        with running(probes, tmp_path / "data", **settings) as service:
+            (before,) = add(service, "sleep 0")
+            service.wait_for_task(before)
+            proxy.break_connections()
+            (after,) = add(service, "sleep 0")
+            # RabbitMQ has sent it to the worker that it takes to be there, for 30 s at most.
+            assert service.wait_for_task(after, 60)["status"] == "succeeded"
+            assert service.worker
+            assert service.worker.alive()
+
+
 @on_each_broker
 def test_a_task_is_kept_when_its_worker_dies_as_it_takes_it(service: Service) -> None:
     assert service.worker
@@ -228,7 +285,7 @@ def test_a_worker_takes_what_a_full_redis_holds(service: Service, broker: Redis)
     ids = add(service, "sleep 0")
     broker.ask("CONFIG", "SET", "maxmemory", "1")
     os.kill(service.worker.pid, signal.SIGCONT)
-    until(lambda: ":0" in broker.ask("LLEN", "tasks"), 10, "the worker has taken it")
+    until(lambda: ":0" in broker.ask("LLEN", SLUG), 10, "the worker has taken it")
     time.sleep(3)  # it has room for one more, and waits
     broker.ask("CONFIG", "SET", "maxmemory", "0")
     ids += add(service, "sleep 0")

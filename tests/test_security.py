@@ -243,11 +243,11 @@ with app.connection_for_write() as connection, connection.Producer() as producer
     ]:
         producer.publish(
             body, content_type=content_type, content_encoding=encoding, headers=headers(),
-            routing_key="tasks", exchange="tasks", serializer=None,
+            routing_key="{slug}", exchange="{slug}", serializer=None,
         )
-    producer.publish({{"no": "task"}}, routing_key="tasks", exchange="tasks", serializer="json")
-    producer.publish({{"task": "x"}}, routing_key="tasks", exchange="tasks", serializer="json")
-    producer.publish([], headers={{"task": "x"}}, routing_key="tasks", exchange="tasks")
+    producer.publish({{"no": "task"}}, routing_key="{slug}", exchange="{slug}", serializer="json")
+    producer.publish({{"task": "x"}}, routing_key="{slug}", exchange="{slug}", serializer="json")
+    producer.publish([], headers={{"task": "x"}}, routing_key="{slug}", exchange="{slug}")
 app.send_task("os.system", kwargs={{"command": "id"}}, task_id=uuid.uuid4().hex)
 app.send_task("write_log", kwargs={{"evil": 1}}, task_id="e" * 32)
 app.send_task("write_log", args=["a", "b"], task_id="f" * 32)
