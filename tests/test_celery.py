@@ -191,6 +191,25 @@ def test_old_records_in_a_folder_are_forgotten_as_a_worker_starts(
         assert codes == [404, 200]
 
 
+def test_a_record_is_kept_until_its_task_has_ended_and_forgotten_later(
+    probes: Project, redis: Redis, tmp_path: Path
+) -> None:
+    settings = {"CELERY_BROKER_URL": redis.url, "TASK_HISTORY": "1"}
+    with running(probes, tmp_path / "data", **settings) as service:
+        (task_id,) = add(service, "sleep 3")
+        until(lambda: those_that(service, "begins"), 10, "it runs")
+        begun = time.monotonic()
+        until(lambda: time.monotonic() > begun + 2, 10, "twice TASK_HISTORY has gone by")
+        assert service.client.get(f"/tasks/{task_id}").json()["status"] == "running"
+        until(lambda: those_that(service, "ends"), 10, "it has ended")
+
+        def status() -> int:
+            return service.client.get(f"/tasks/{task_id}").status_code
+
+        assert status() == 200
+        until(lambda: status() == 404, 10, "its record is forgotten")
+
+
 UNKNOWN = """
 from {slug}.settings import get_settings
 from {slug}.taskqueue.celery import create_celery, publish
@@ -216,6 +235,22 @@ def test_a_task_that_no_worker_knows_fails_and_is_not_quoted(
         assert "ada@example.com" not in service.worker.output()
         (after,) = add(service, "sleep 0")
         assert service.wait_for_task(after)["status"] == "succeeded"
+
+
+class OldRedis(Redis):
+    """What Debian 11 and Ubuntu 22.04 have, in the one respect that counts."""
+
+    def command(self) -> list[str]:
+        return [*super().command(), "--rename-command", "BLMOVE", ""]
+
+
+def test_a_worker_says_that_a_redis_is_too_old(probes: Project, tmp_path: Path) -> None:
+    with started(OldRedis(tmp_path / "redis")) as redis:
+        settings = {"CELERY_BROKER_URL": redis.url, "DATA_DIR": str(tmp_path)}
+        command = [probes.bin("celery"), "-A", f"{SLUG}.worker", "worker"]
+        output = refusal(command, probes.path, tmp_path / "log", **settings)
+        assert "error: CELERY_BROKER_URL: Redis 6.2 or newer is needed" in output
+        assert "Traceback" not in output
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ import pytest
 from harness.mail import mail_server
 from harness.project import SLUG, Project
 from harness.servers import RabbitMQ, Redis, Server
-from harness.service import Service, running, until
+from harness.service import Service, free_port, running, until
 
 from .conftest import started
 from .test_celery import add, probes, those_that
@@ -224,6 +224,10 @@ class Proxy:
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         threading.Thread(target=self._accept, daemon=True).start()
 
+    def lead_to(self, port: int) -> None:
+        """Have new connections lead to another server, as a name does after a failover."""
+        self._to = port
+
     def break_connections(self) -> None:
         """Hang up on the clients; new connections are served."""
         for client, _server in self._pairs:
@@ -266,6 +270,45 @@ def test_a_worker_outlasts_a_connection_that_its_broker_still_holds(
             assert service.wait_for_task(after, 60)["status"] == "succeeded"
             assert service.worker
             assert service.worker.alive()
+
+
+def test_service_and_worker_follow_a_redis_that_fails_over(probes: Project, tmp_path: Path) -> None:
+    with (
+        started(Redis(tmp_path / "first")) as first,
+        started(Redis(tmp_path / "second")) as second,
+        closing(Proxy(first.port)) as proxy,
+    ):
+        second.ask("REPLICAOF", "127.0.0.1", str(first.port))
+        until(lambda: "link_status:up" in second.ask("INFO", "replication"), 20, "a replica")
+        url = first.url.replace(str(first.port), str(proxy.port))
+        with running(probes, tmp_path / "data", CELERY_BROKER_URL=url) as service:
+            ids = add(service, *["sleep 2"] * 4)
+            until(lambda: len(those_that(service, "begins")) == 2, 10, "two are running")
+            second.ask("REPLICAOF", "NO", "ONE")
+            first.ask("REPLICAOF", "127.0.0.1", str(second.port))  # and keeps its connections
+            proxy.lead_to(second.port)
+            until(lambda: work(service)[0] == 202, 5, "the service follows")
+            ids += add(service, "sleep 0")
+            for task_id in ids:
+                assert service.wait_for_task(task_id)["status"] == "succeeded"
+            begun = those_that(service, "begins")
+            assert [begun.count(task_id) for task_id in ids] == [1] * 5
+            assert service.worker
+            assert service.worker.alive()
+
+
+def test_an_idle_worker_outlasts_a_redis_that_is_a_replica_for_a_while(
+    probes: Project, tmp_path: Path
+) -> None:
+    with (
+        started(Redis(tmp_path / "broker")) as broker,
+        running(probes, tmp_path / "data", CELERY_BROKER_URL=broker.url) as service,
+    ):
+        broker.ask("REPLICAOF", "127.0.0.1", str(free_port()))
+        refuses(service)
+        broker.ask("REPLICAOF", "NO", "ONE")
+        (task_id,) = add(service, "sleep 0")
+        assert service.wait_for_task(task_id)["status"] == "succeeded"
 
 
 @on_each_broker

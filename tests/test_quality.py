@@ -1,5 +1,7 @@
 """Each variant by its own tools, in its own environment."""
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,8 +20,10 @@ def test_is_formatted(installed: Project) -> None:
 
 
 @pytest.mark.xdist_group("mypy")  # on one worker, for its cache
-def test_is_typed(installed: Project) -> None:
-    installed.run("uv", "run", "mypy")
+@pytest.mark.parametrize("platform", [sys.platform, "win32"])
+def test_is_typed(installed: Project, platform: str) -> None:
+    cache = f"{os.environ['MYPY_CACHE_DIR']}-{platform}"
+    installed.run("uv", "run", "mypy", "--platform", platform, MYPY_CACHE_DIR=cache)
 
 
 def test_its_own_tests_pass_in_parallel_and_whatever_a_developer_has_set(
