@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import resource
 import sqlite3
 import statistics
@@ -17,7 +18,7 @@ import httpx2
 import pytest
 
 from harness.mail import mail_server
-from harness.project import Project
+from harness.project import SLUG, Project
 from harness.service import Process, Service, running, until
 
 CLIENTS = 8
@@ -370,3 +371,19 @@ def test_processes_that_log_at_once_tear_no_line(project: Project, data_dir: Pat
         assert writer.stop() == 0, writer.output()
     written = Counter((data_dir / "log.txt").read_text().splitlines())
     assert written == Counter({letter * 50_000: 50 for letter in "abcdefgh"})
+
+
+@pytest.mark.parametrize(
+    ("declared", "error"),
+    [
+        ("def probe(): ...", "two tasks are called 'probe'"),
+        ("def export(**report): ...", "export: a task's arguments are stored by name"),
+        ("def export(report, /): ...", "export: a task's arguments are stored by name"),
+    ],
+)
+def test_a_task_that_could_not_be_found_or_called_again_is_refused_as_it_is_declared(
+    project: Project, declared: str, error: str
+) -> None:
+    code = f"from {SLUG}.tasks import probe\nfrom {SLUG}.taskqueue import task\n@task()\n{declared}"
+    with pytest.raises(AssertionError, match=re.escape(error)):
+        project.run(project.bin("python"), "-c", code)

@@ -18,6 +18,7 @@ from ..metrics import ATTEMPTS
 
 P = ParamSpec("P")
 
+BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 REGISTRY: dict[str, "Task[...]"] = {}
 
 
@@ -50,6 +51,8 @@ class Task(Generic[P]):
     def __post_init__(self) -> None:
         if self.name in REGISTRY:
             raise ValueError(f"two tasks are called {self.name!r}")
+        if not all(p.kind in BY_NAME for p in self._signature.parameters.values()):
+            raise TypeError(f"{self.name}: a task's arguments are stored by name: no *, ** or /")
         REGISTRY[self.name] = self
         for outcome in ("succeeded", "retrying", "failed"):
             ATTEMPTS.labels(self.name, outcome)  # from zero, so that the first one is an increase
