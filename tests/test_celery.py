@@ -261,6 +261,7 @@ def test_a_worker_says_that_a_redis_is_too_old(probes: Project, tmp_path: Path) 
         ("CELERY_BROKER_URL", "redis://localhost/first"),
         ("CELERY_BROKER_URL", "amqp://localhost:123456//"),
         ("CELERY_RESULT_BACKEND", "nothing://localhost"),
+        ("CELERY_RESULT_BACKEND", "rpc://"),  # it would keep no record
         ("CELERY_RESULT_BACKEND", "db+sqlite:///results.db"),  # SQLAlchemy is not installed
     ],
 )

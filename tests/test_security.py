@@ -3,14 +3,15 @@
 import ast
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+import trustme
 
 from harness.project import SLUG, Project
-from harness.servers import Redis
-from harness.service import Service, free_port, refusal, running
+from harness.servers import RabbitMQ, Redis, Server
+from harness.service import Service, free_port, refusal, running, until
 
 from .conftest import Install, started
 from .variants import FULL
@@ -278,3 +279,49 @@ def test_forged_messages_do_no_harm(project: Project, tmp_path: Path, broker: st
         for task_id in ("d" * 32, "e" * 32):
             assert service.wait_for_task(task_id)["status"] == "failed"
         assert service.client.get(f"/tasks/{'f' * 32}").status_code in (200, 404)
+
+
+@contextmanager
+def over_tls(broker: Server, host: str) -> Iterator[dict[str, str]]:
+    """Run a broker with a certificate for ``host``; gives the settings that lead to it."""
+    authority = trustme.CA()
+    files = {name: str(broker.folder / f"{name}.pem") for name in ("ca", "cert", "key")}
+    authority.cert_pem.write_to_path(files["ca"])
+    certificate = authority.issue_cert(host)
+    certificate.cert_chain_pems[0].write_to_path(files["cert"])
+    certificate.private_key_pem.write_to_path(files["key"])
+    port = free_port()
+    if isinstance(broker, RabbitMQ):
+        with (broker.folder / "rabbitmq.conf").open("a") as configuration:
+            configuration.write(
+                f"listeners.ssl.1 = 127.0.0.1:{port}\nssl_options.cacertfile = {files['ca']}\n"
+                f"ssl_options.certfile = {files['cert']}\nssl_options.keyfile = {files['key']}\n"
+            )
+    with started(broker):
+        if isinstance(broker, Redis):
+            options = {"cert-file": files["cert"], "key-file": files["key"], "port": str(port)}
+            options = {"ca-cert-file": files["ca"], "auth-clients": "no"} | options
+            words = [word for name, value in options.items() for word in (f"tls-{name}", value)]
+            assert broker.ask("CONFIG", "SET", *words) == "+OK\r\n"
+        url = broker.url.replace("://", "s://").replace(str(broker.port), str(port))
+        yield {"CELERY_BROKER_URL": url, "SSL_CERT_FILE": files["ca"]}
+
+
+@pytest.mark.parametrize("project", ["Celery"], indirect=True)
+@pytest.mark.parametrize("kind", [Redis, RabbitMQ])
+def test_a_broker_over_tls_must_have_a_certificate_of_its_name(
+    project: Project, tmp_path: Path, kind: type[Redis] | type[RabbitMQ]
+) -> None:
+    with (
+        over_tls(kind(tmp_path / "broker"), "127.0.0.1") as settings,
+        running(project, tmp_path / "data", **settings) as service,
+    ):
+        response = service.client.post("/items/", params={"name": "sealed"})
+        assert service.wait_for_task(response.json()["task_id"])["status"] == "succeeded"
+    with over_tls(kind(tmp_path / "other"), "elsewhere.example.org") as settings:
+        service = Service(project, tmp_path / "data", **settings)
+        try:
+            until(lambda: "certificate" in service.api.output(), 20, "it is refused")
+            assert service.client.post("/items/", params={"name": "open"}).status_code == 503
+        finally:
+            service.stop()

@@ -16,7 +16,17 @@ HOSTS = r"^((^|,)(\*|(\*\.)?[^*, ]+))+$"  # api.example.com,*.example.org
 SENDER = r"^([^@<>\r\n]*<[^@<>\s,]+@[^@<>\s,]+>|[^@<>\s,]+@[^@<>\s,]+)?$"
 {% endif %}
 {% if cookiecutter.__celery %}
-Url = Annotated[str, Field(repr=False)]  # its password must not get into a log
+
+
+def verifying(url: str) -> str:
+    """Return a rediss:// URL with what Celery insists on: that certificates must be valid."""
+    if not url.startswith("rediss") or "ssl_cert_reqs=" in url:
+        return url
+    return f"{url}{'&' if '?' in url else '?'}ssl_cert_reqs=required"
+
+
+# Its password must not get into a log.
+Url = Annotated[str, AfterValidator(verifying), Field(repr=False)]
 BrokerUrl = Annotated[Url, Field(pattern=r"^((redis|amqp)s?://.+)?$")]
 {% endif %}
 
@@ -82,6 +92,8 @@ class Settings(BaseSettings):
             self.celery_result_backend = self.celery_result_backend or self.celery_broker_url
         if production and not self.celery_result_backend:
             raise ValueError("CELERY_RESULT_BACKEND must be set: CELERY_BROKER_URL is not Redis")
+        if self.celery_result_backend.startswith("rpc"):
+            raise ValueError("CELERY_RESULT_BACKEND must keep records, as Redis does: rpc does not")
         if self.celery_broker_url.startswith("amqp") and self.task_time_limit > 1_700:
             # https://www.rabbitmq.com/docs/consumers#acknowledgement-timeout
             raise ValueError("TASK_TIME_LIMIT must be at most 1700: RabbitMQ takes tasks back then")
