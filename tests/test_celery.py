@@ -253,6 +253,32 @@ def test_a_worker_says_that_a_redis_is_too_old(probes: Project, tmp_path: Path) 
         assert "Traceback" not in output
 
 
+CLASSIC = """
+from kombu import Connection
+
+with Connection("{url}") as connection:
+    connection.default_channel.queue_declare("{slug}", durable=True, auto_delete=False)
+"""
+
+
+@pytest.mark.xdist_group("rabbitmq")
+def test_readiness_tells_that_the_queue_cannot_be_used(
+    probes: Project, rabbitmq: RabbitMQ, tmp_path: Path
+) -> None:
+    rabbitmq.control("add_vhost", "other")
+    rabbitmq.control("set_permissions", "-p", "other", "guest", ".*", ".*", ".*")
+    url = rabbitmq.url.removesuffix("/") + "other"
+    probes.run(probes.bin("python"), "-c", CLASSIC.format(url=url, slug=SLUG))
+    service = Service(probes, tmp_path / "data", CELERY_BROKER_URL=url)
+    try:
+        until(lambda: "startup complete" in service.api.output(), 30, "it serves")
+        for path in ("/probes/?what=sleep+0", "/health/ready"):
+            response = service.client.request("POST" if "what" in path else "GET", path)
+            assert (response.status_code, "x-queue-type" in response.text) == (503, True)
+    finally:
+        service.stop()
+
+
 @pytest.mark.parametrize(
     ("name", "url"),
     [
