@@ -194,7 +194,9 @@ def test_old_records_in_a_folder_are_forgotten_as_a_worker_starts(
 def test_a_record_is_kept_until_its_task_has_ended_and_forgotten_later(
     probes: Project, redis: Redis, tmp_path: Path
 ) -> None:
-    settings = {"CELERY_BROKER_URL": redis.url, "TASK_HISTORY": "1"}
+    # Named by itself: Celery reads this variable too, and must not take it for another backend.
+    settings = {"CELERY_RESULT_BACKEND": redis.url, "CELERY_BROKER_URL": redis.url}
+    settings["TASK_HISTORY"] = "1"
     with running(probes, tmp_path / "data", **settings) as service:
         (task_id,) = add(service, "sleep 3")
         until(lambda: those_that(service, "begins"), 10, "it runs")
