@@ -297,18 +297,15 @@ def test_service_and_worker_follow_a_redis_that_fails_over(probes: Project, tmp_
             assert service.worker.alive()
 
 
+@pytest.mark.parametrize("broker", ["Redis"], indirect=True)
 def test_an_idle_worker_outlasts_a_redis_that_is_a_replica_for_a_while(
-    probes: Project, tmp_path: Path
+    service: Service, broker: Redis
 ) -> None:
-    with (
-        started(Redis(tmp_path / "broker")) as broker,
-        running(probes, tmp_path / "data", CELERY_BROKER_URL=broker.url) as service,
-    ):
-        broker.ask("REPLICAOF", "127.0.0.1", str(free_port()))
-        refuses(service)
-        broker.ask("REPLICAOF", "NO", "ONE")
-        (task_id,) = add(service, "sleep 0")
-        assert service.wait_for_task(task_id)["status"] == "succeeded"
+    broker.ask("REPLICAOF", "127.0.0.1", str(free_port()))
+    refuses(service)
+    broker.ask("REPLICAOF", "NO", "ONE")
+    (task_id,) = add(service, "sleep 0")
+    assert service.wait_for_task(task_id)["status"] == "succeeded"
 
 
 @on_each_broker
