@@ -272,7 +272,8 @@ def test_readiness_tells_that_the_queue_cannot_be_used(
     probes.run(probes.bin("python"), "-c", CLASSIC.format(url=url, slug=SLUG))
     service = Service(probes, tmp_path / "data", CELERY_BROKER_URL=url)
     try:
-        until(lambda: "startup complete" in service.api.output(), 30, "it serves")
+        # "startup complete" is written before it listens.
+        until(lambda: "running on" in service.api.output(), 30, "it serves")
         refused = service.client.post("/probes/?what=sleep+0")
         for response in (refused, service.client.get("/health/ready")):
             assert (response.status_code, "x-queue-type" in response.text) == (503, True)

@@ -49,7 +49,7 @@ def test_every_command_runs(fresh: Project, tmp_path: Path) -> None:
                 command += ["--port", str(port)]
             log = tmp_path / f"{number}.log"
             started = served[kind] = Process(command, fresh.path, log)
-            sign = "startup complete" if kind == "uvicorn" else " ready."
+            sign = "running on" if kind == "uvicorn" else " ready."
             until(lambda process=started, sign=sign: sign in process.output(), 60, line)  # type: ignore[misc]
     finally:
         for process in served.values():
