@@ -1,7 +1,9 @@
 """A rendered service at work: uvicorn and, on Celery, a worker; started, watched, stopped."""
 
 import contextlib
+import itertools
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -17,11 +19,19 @@ from .project import SLUG, Project, environment
 T = TypeVar("T")
 
 
+# Each of xdist's workers has ports of its own: two that were given the same one, before the first
+# had listened on it, talked to one service. None is one that Linux gives to connections.
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_PORTS = range(10_000, 30_000)[_WORKER % 10 :: 10]
+_ports = itertools.cycle(random.sample(_PORTS, len(_PORTS)))
+
+
 def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port of 127.0.0.1 that nobody listens on, another one each time."""
+    for port in _ports:
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            break
+    return port
 
 
 def until(condition: Callable[[], T | None], seconds: float, what: str) -> T:
