@@ -263,7 +263,7 @@ with Connection("{url}") as connection:
 
 
 @pytest.mark.xdist_group("rabbitmq")
-def test_readiness_tells_that_the_queue_cannot_be_used(
+def test_a_queue_that_cannot_be_used_is_told_by_readiness_and_by_the_worker(
     probes: Project, rabbitmq: RabbitMQ, tmp_path: Path
 ) -> None:
     rabbitmq.control("add_vhost", "other")
@@ -277,8 +277,28 @@ def test_readiness_tells_that_the_queue_cannot_be_used(
         refused = service.client.post("/probes/?what=sleep+0")
         for response in (refused, service.client.get("/health/ready")):
             assert (response.status_code, "x-queue-type" in response.text) == (503, True)
+        worker = service.worker
+        assert worker
+        until(lambda: not worker.alive(), 20, "the worker ends")
+        (line,) = [line for line in worker.output().splitlines() if line.startswith("error: ")]
+        assert "x-queue-type" in line
+        assert "Traceback" not in worker.output()
     finally:
         service.stop()
+
+
+@pytest.mark.xdist_group("rabbitmq")
+def test_a_wrong_password_for_rabbitmq_ends_the_worker_with_one_line(
+    probes: Project, rabbitmq: RabbitMQ, tmp_path: Path
+) -> None:
+    url = rabbitmq.url.replace("guest:guest", "guest:hidden")
+    settings = {"CELERY_BROKER_URL": url, "DATA_DIR": str(tmp_path)}
+    command = [probes.bin("celery"), "-A", f"{SLUG}.worker", "worker"]
+    output = refusal(command, probes.path, tmp_path / "log", **settings)
+    assert "error: CELERY_BROKER_URL: " in output
+    assert "Login was refused" in output
+    assert "Traceback" not in output
+    assert "hidden" not in output
 
 
 @pytest.mark.parametrize(
