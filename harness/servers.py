@@ -77,8 +77,17 @@ class Server:
             os.killpg(self._process.pid, sig)
 
     def freeze(self) -> None:
-        """Let it hold its connections and answer nothing."""
+        """Let it hold its connections and answer nothing, from now on."""
         self._signal(signal.SIGSTOP)
+        until(self._frozen, 10, "it is frozen")  # a busy machine takes a while to stop it
+
+    def _frozen(self) -> bool:
+        assert self._process  # noqa: S101, for the type checker
+        ps = subprocess.run(
+            ["ps", "-A", "-o", "pgid=,stat="], capture_output=True, text=True, check=True
+        )
+        processes = map(str.split, ps.stdout.splitlines())
+        return all(stat[0] in "TZ" for pgid, stat in processes if int(pgid) == self._process.pid)
 
     def release(self) -> None:
         """Let a frozen server go on."""

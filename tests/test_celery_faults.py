@@ -126,6 +126,19 @@ def test_a_frozen_broker_delays_nobody_and_nothing_refused_is_run(
 
 
 @on_each_broker
+def test_a_worker_stops_in_time_though_its_broker_is_frozen(
+    service: Service, broker: Server
+) -> None:
+    (task_id,) = add(service, "sleep 1")
+    until(lambda: those_that(service, "begins"), 10, "it runs")
+    broker.freeze()
+    assert service.worker
+    service.worker.stop(seconds=20)
+    assert those_that(service, "ends") == [task_id]
+    broker.release()
+
+
+@on_each_broker
 def test_a_full_broker_is_said_and_what_it_holds_is_run(
     service: Service, broker: Server, results: Redis
 ) -> None:

@@ -325,6 +325,7 @@ def test_a_broker_over_tls_must_have_a_certificate_of_its_name(
         service = Service(project, tmp_path / "data", **settings)
         try:
             until(lambda: "certificate" in service.api.output(), 20, "it is refused")
+            until(lambda: "running on" in service.api.output(), 20, "it serves")
             assert service.client.post("/items/", params={"name": "open"}).status_code == 503
         finally:
             service.stop()
