@@ -322,7 +322,7 @@ def test_a_broker_over_tls_must_have_a_certificate_of_its_name(
     with over_tls(broker, "elsewhere.example.org") as settings:
         if isinstance(broker, Redis):  # in the open, so that it is as a broker that it is refused
             settings["CELERY_RESULT_BACKEND"] = broker.url
-        service = Service(project, tmp_path / "data", **settings)
+        service = Service(project, tmp_path / "refused", **settings)
         try:
             until(lambda: "certificate" in service.api.output(), 20, "it is refused")
             until(lambda: "running on" in service.api.output(), 20, "it serves")
