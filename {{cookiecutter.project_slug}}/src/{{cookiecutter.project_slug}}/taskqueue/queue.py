@@ -25,10 +25,10 @@ class PendingTasks:
     def __init__(self) -> None:
         self.calls: list[Call] = []
 
-    def add_task(self, task: Task[P], *args: P.args, **kwargs: P.kwargs) -> str:
+    def add_task(self, task: Task[P], /, *args: P.args, **kwargs: P.kwargs) -> str:
         """Run ``task`` after the response; returns its id. ``Location`` points to the last one's.
 
-        Raises TypeError for arguments that do not fit the task or are not JSON.
+        Raises TypeError, or ValueError, for arguments that do not fit the task or are no JSON.
         """
         call = Call.of(task, *args, **kwargs)
         self.calls.append(call)
@@ -49,8 +49,10 @@ class TaskRoute(APIRoute):
         async def store_and_answer(request: Request) -> Response:
             pending = request.scope["pending_tasks"] = PendingTasks()
             response = await handle(request)
-            # An endpoint that raised does not come here: nothing is stored.
-            if pending.calls:
+            # An endpoint that raised does not come here: nothing is stored. Nor may one of its
+            # dependencies raise afterwards, those that end before the response (scope="function").
+            await request.scope["fastapi_function_astack"].aclose()
+            if pending.calls and response.status_code < 400:
                 await _store(request, pending.calls, response)
             return response
 

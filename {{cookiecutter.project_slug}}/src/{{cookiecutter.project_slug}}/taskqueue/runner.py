@@ -5,7 +5,8 @@ import inspect
 import json
 import logging
 import time
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Literal, NamedTuple
 
@@ -41,37 +42,43 @@ def attempt(call: Call, number: int) -> Outcome:
 
     Raises SystemExit where the task, or the end of its process, does.
     """
-    token = _task_id.set(call.task_id)
-    with _in_log(call, number):
+    with _context(call, number):
         try:
             with DURATION.labels(call.name).time():
                 result = REGISTRY[call.name].function(**json.loads(call.arguments))
                 if inspect.iscoroutine(result):
                     asyncio.run(result)
-        except Exception as error:
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # CancelledError is one that is no Exception
             return _retry_or_fail(call, number, error)
-        finally:
-            _task_id.reset(token)
         logger.info("task succeeded")
         return _counted(call, Outcome("succeeded"))
 
 
 def after_death(call: Call, number: int) -> Outcome:
     """Tell what follows when the process died in the ``number``-th run of the task."""
-    with _in_log(call, number):
+    with _context(call, number):
         return _retry_or_fail(call, number, None)
 
 
-def _in_log(call: Call, number: int) -> AbstractContextManager[None]:
-    correlation_id.set(call.request_id)
+@contextmanager
+def _context(call: Call, number: int) -> Iterator[None]:
+    tokens = _task_id.set(call.task_id), correlation_id.set(call.request_id)
     begun = time.perf_counter()
-    return bound_contextvars(task=call.name, task_id=call.task_id, attempt=number, begun=begun)
+    try:
+        with bound_contextvars(task=call.name, task_id=call.task_id, attempt=number, begun=begun):
+            yield
+    finally:
+        _task_id.reset(tokens[0])
+        correlation_id.reset(tokens[1])
 
 
-def _retry_or_fail(call: Call, number: int, error: Exception | None) -> Outcome:
+def _retry_or_fail(call: Call, number: int, error: BaseException | None) -> Outcome:
     kind = type(error).__name__ if error else "its process died"
     text = f"{kind}: {error}" if error else kind
-    text = text.encode(errors="replace").decode()[:1000]  # what every store can take
+    # What every store can take.
+    text = text.encode(errors="replace").decode().replace("\0", "?")[:1000]
     task = REGISTRY.get(call.name)  # one may be left from before it was renamed
     if task and number < task.max_attempts and (not error or isinstance(error, task.retry_on)):
         delay = task.retry_delay(number)

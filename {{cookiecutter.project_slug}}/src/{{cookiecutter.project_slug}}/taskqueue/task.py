@@ -53,6 +53,8 @@ class Task(Generic[P]):
             raise ValueError(f"two tasks are called {self.name!r}")
         if not all(p.kind in BY_NAME for p in self._signature.parameters.values()):
             raise TypeError(f"{self.name}: a task's arguments are stored by name: no *, ** or /")
+        if inspect.isgeneratorfunction(self.function) or inspect.isasyncgenfunction(self.function):
+            raise TypeError(f"{self.name}: a task does not yield: nobody would run it")
         REGISTRY[self.name] = self
         for outcome in ("succeeded", "retrying", "failed"):
             ATTEMPTS.labels(self.name, outcome)  # from zero, so that the first one is an increase
@@ -62,10 +64,10 @@ class Task(Generic[P]):
         """Return the name by which it is stored."""
         return self.function.__name__
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Any:
         return self.function(*args, **kwargs)
 
-    def bind(self, *args: P.args, **kwargs: P.kwargs) -> dict[str, Any]:
+    def bind(self, /, *args: P.args, **kwargs: P.kwargs) -> dict[str, Any]:
         """Return the arguments by name; raises TypeError where they do not fit."""
         return self._signature.bind(*args, **kwargs).arguments
 
@@ -79,7 +81,8 @@ class Task(Generic[P]):
         Exponential, at most ``max_backoff``, and drawn from its upper half, so that tasks which
         failed together do not come back together.
         """
-        longest = min(self.max_backoff, self.backoff * 2.0 ** (attempts - 1))
+        doublings = min(attempts - 1, 1000)  # more are too many for a float
+        longest = min(self.max_backoff, self.backoff * 2.0**doublings)
         return longest * random.uniform(0.5, 1.0)  # noqa: S311, it guards no secret
 
 
@@ -123,8 +126,8 @@ class Call:
     enqueued_at: float = field(default_factory=time.time)  # seconds since the epoch
 
     @classmethod
-    def of(cls, task: Task[P], *args: P.args, **kwargs: P.kwargs) -> "Call":
-        """Raises TypeError for arguments that do not fit the task or are not JSON."""
+    def of(cls, task: Task[P], /, *args: P.args, **kwargs: P.kwargs) -> "Call":
+        """Raises TypeError or ValueError for arguments that do not fit the task or are no JSON."""
         arguments = json.dumps(task.bind(*args, **kwargs), allow_nan=False)
         return cls(task.name, arguments, correlation_id.get() or "")
 
