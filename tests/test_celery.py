@@ -106,6 +106,29 @@ def test_a_worker_runs_as_many_tasks_at_a_time_as_it_is_told(
         assert [line.split()[-1] for line in events(service)[:4]] == ["begins"] * 3 + ["ends"]
 
 
+def test_a_revoked_task_has_failed_and_remote_control_leaves_nothing(
+    probes: Project, redis: Redis, tmp_path: Path
+) -> None:
+    settings = {"CELERY_BROKER_URL": redis.url, "TASK_CONCURRENCY": "1"}
+
+    def control(*words: str) -> None:
+        command = [probes.bin("celery"), "-A", f"{SLUG}.worker", *words]
+        probes.run(*command, DATA_DIR=str(tmp_path), **settings)
+
+    with running(probes, tmp_path / "data", **settings) as service:
+        runs, waits, after = add(service, "stay", "sleep 0", "sleep 0")
+        until(lambda: those_that(service, "begins"), 10, "the first one runs")
+        control("inspect", "active")
+        control("control", "revoke", waits)
+        control("control", "terminate", "KILL", runs)
+        assert service.wait_for_task(after)["status"] == "succeeded"
+        for task_id in (runs, waits):
+            status = service.wait_for_task(task_id)
+            assert (status["status"], status["error"]) == ("failed", "revoked")
+        assert those_that(service, "begins") == [runs, after]
+        until(lambda: redis.ask("HLEN", f"{SLUG}.unacked") == ":0\r\n", 10, "nothing is held")
+
+
 def test_services_on_one_broker_run_their_own_tasks_only(
     probes: Project, bake: Bake, settings: dict[str, str], redis: Redis, tmp_path: Path
 ) -> None:
