@@ -89,7 +89,8 @@ def problems(answers: dict[str, object]) -> list[str]:
         found["project_name"] = "must not begin with /"
     found["project_slug"] = slug_problem(str(answers["project_slug"]))
     email = str(answers["email"])
-    if len(email) > 254 or not re.fullmatch(ADDRESS, email, re.ASCII | re.IGNORECASE):
+    found["email"] = text_problem(email, 254)
+    if not re.fullmatch(ADDRESS, email, re.ASCII | re.IGNORECASE):
         found["email"] = "must be an address like you@example.com"
     for name in ("include_email_task", "include_log_task"):
         if not isinstance(answers[name], bool):

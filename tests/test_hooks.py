@@ -70,6 +70,9 @@ GOOD: dict[str, object] = {
         ("email", "a@-.com", "you@example.com"),
         ("email", "a@b", "you@example.com"),
         ("email", 'a"b@example.com', "you@example.com"),
+        ("email", "a{{b@example.com", "{{, which begins an instruction"),
+        ("email", "{%b}@example.com", "{%"),
+        ("email", "a.{#b@example.com", "{#"),
         ("include_log_task", "n", "2.7"),
     ],
 )
@@ -118,6 +121,7 @@ def test_every_question_is_put_in_words_and_every_choice_explained() -> None:
         ("Task Service", "task_service"),
         ("Café: O'Neil's  best-ever!", "cafe_o_neil_s_best_ever"),
         ("x" * 20 + " " + "y" * 19, "x" * 20 + "_" + "y" * 19),
+        ("🚀", "task_service"),  # "" would be the folder ".", which cookiecutter finds there
     ],
 )
 def test_the_slug_offered_can_be_taken(name: str, slug: str) -> None:
@@ -143,6 +147,15 @@ def test_all_bad_answers_are_named_at_once_and_nothing_stays(tmp_path: Path) -> 
     assert "error: email: 'nobody'" in result.stderr
     assert "Traceback" not in result.stderr
     assert not list((tmp_path / "out").rglob("*"))
+
+
+def test_a_name_without_a_letter_is_what_is_refused(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "cookiecutter", str(TEMPLATE), "--no-input", "project_name=🚀"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode != 0
+    assert "error: project_name: '🚀' must hold a letter" in result.stderr
+    assert "already exists" not in result.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_next_steps_fit_the_answers() -> None:
