@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import pytest
 from pytest_cookies.plugin import Cookies
@@ -24,13 +24,17 @@ Install = Callable[[Variant], Project]
 Once = Callable[[str, Callable[[Path], object]], Path]
 
 
+def lack(what: str) -> NoReturn:
+    """Skip on a machine that lacks something, but not where CI says that all must run."""
+    if os.environ.get("CI"):
+        pytest.fail(what)
+    pytest.skip(what)
+
+
 def need(*programs: str) -> None:
-    """Skip on a machine without these programs, but not where CI says that all must run."""
+    """Skip on a machine without these programs, see ``lack``."""
     if lacking := missing(*programs):
-        message = f"not installed: {', '.join(lacking)}"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
+        lack(f"not installed: {', '.join(lacking)}")
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import uv
 
 from harness.project import TEMPLATE, environment
 
-from .conftest import Bake
+from .conftest import Bake, lack
 from .variants import VARIANTS, Variant
 
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
@@ -62,7 +62,7 @@ def cells() -> Iterator[object]:
 @pytest.mark.parametrize(("python", "resolution", "variant"), list(cells()))
 def test_passes_its_own_checks(python: str, resolution: str, variant: Variant, bake: Bake) -> None:
     if not (path := interpreter(python)):
-        pytest.skip(f"no Python {python} here: uv python install {python}")
+        lack(f"no Python {python} here: uv python install {python}")
     project = bake(**variant.answers)
     project.run("uv", "sync", "--quiet", "--python", path, "--resolution", resolution)
     run = functools.partial(project.run, "uv", "run", "--no-sync")

@@ -14,12 +14,12 @@ from harness.project import TEMPLATE
 from harness.release import number, sections
 from harness.repository import commit, git, snapshot
 
-from .conftest import Bake
+from .conftest import Bake, need
 
 # Stands in for the tools: `make release` runs this very suite, which can't run itself.
 TOOL = """\
 #!/bin/sh
-echo "$(basename "$0") $* with tags: $(git tag --list 9.9.9)" >> ../ran
+echo "$(basename "$0") $* with CI=$CI and tags: $(git tag --list 9.9.9)" >> ../ran
 test "$(basename "$0")" != "$BROKEN"
 """
 
@@ -68,7 +68,7 @@ def release(template: Path, broken: str = "") -> tuple[int, str]:
     result = subprocess.run(
         ["make", "release", f"RUN={template.parent}/tools/"],
         cwd=template,
-        env=os.environ | {"BROKEN": broken},
+        env=os.environ | {"BROKEN": broken, "CI": ""},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -84,9 +84,15 @@ def test_a_release_is_tagged_when_all_is_checked(template: Path) -> None:
     assert git(template, "rev-parse", "9.9.9^{commit}") == git(template, "rev-parse", "HEAD")
     assert "- All." in git(template, "tag", "--list", "--format=%(contents)", "9.9.9")
     ran = (template.parent / "ran").read_text().splitlines()
-    assert [line for line in ran if "with tags: 9.9.9" in line] == []
+    assert [line for line in ran if not line.endswith(" with CI=true and tags: ")] == []
     for tool in ("ruff check", "ruff format --check", "mypy", "pytest", "pytest -m matrix or"):
         assert [line for line in ran if line.startswith(tool)], tool
+
+
+def test_what_a_release_needs_is_not_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(pytest.fail.Exception, match="not installed: no-such-program"):
+        need("no-such-program")
 
 
 @pytest.mark.parametrize("tool", ["ruff", "mypy", "pytest"])
