@@ -71,8 +71,9 @@ def texts(longest: int) -> st.SearchStrategy[str]:
 
 
 SLUGS = st.from_regex(r"[a-z]([a-z0-9_]{0,38}[a-z0-9])?", fullmatch=True)
-# Of mailto://@ markdown-it, which reads the README back, makes mailto://.
-EMAILS = st.emails().filter(lambda email: not re.search(r"\{[{%#]|^//@", email))
+# In a link %21 is an exclamation mark, and of mailto://@ markdown-it makes mailto://: nobody has
+# such an address, and Hypothesis finds one in every few runs.
+EMAILS = st.emails().filter(lambda text: not re.search(r"\{[{%#]|%[0-9A-Fa-f]{2}|^//@", text))
 GOOD = st.fixed_dictionaries(
     {name: texts(longest) for name, longest in LONGEST.items()}
     | {"project_slug": SLUGS.filter(lambda slug: not taken_by(slug)), "email": EMAILS}
