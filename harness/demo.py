@@ -65,10 +65,11 @@ def main() -> None:
     options = parser.parse_args()
     start = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="fastapi-tasks-"))
-    project = render(folder, options.backend)
-    service = Service(project, folder / "data")
     keep = False
+    service = None
     try:
+        project = render(folder, options.backend)
+        service = Service(project, folder / "data")
         service.wait_until_ready()
         print(f"Ready {time.monotonic() - start:.1f} s after the first word.")
         show(service)
@@ -76,7 +77,7 @@ def main() -> None:
     except (AssertionError, TimeoutError) as error:
         sys.exit(f"\nerror: {error}")
     finally:
-        if not keep:
+        if service and not keep:
             service.stop()
     if keep:
         pids = [process.pid for process in (service.api, service.worker) if process]

@@ -2,9 +2,11 @@
 
 import re
 import subprocess
+import sys
+from pathlib import Path
 
 from benchmarks.__main__ import PARTS
-from harness.project import TEMPLATE
+from harness.project import TEMPLATE, environment
 
 from .variants import OPTIONS
 
@@ -34,6 +36,21 @@ def test_its_pictures_are_there() -> None:
     for picture in pictures:
         assert (TEMPLATE / picture).read_bytes().startswith(b"\x89PNG"), picture
         assert (TEMPLATE / picture).stat().st_size < 150_000, picture
+
+
+def test_a_demo_that_cannot_install_says_why(tmp_path: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "harness.demo", "BackgroundTasks"],
+        cwd=TEMPLATE,
+        env=environment(UV_OFFLINE="1", UV_CACHE_DIR=str(tmp_path / "no"), TMPDIR=str(tmp_path)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 1
+    assert "\nerror: uv sync" in result.stderr
+    assert "network was disabled" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 def test_make_bench_measures_all_but_the_million() -> None:
