@@ -361,6 +361,7 @@ def test_its_files_keep_to_its_editorconfig(project: Project) -> None:
                 assert " " not in indent, f"{name}: {line}"
             else:
                 assert "\t" not in indent, f"{name}: {line}"
+                assert len(indent) % int(rules["indent_size"]) == 0, f"{name}: {line}"
             assert line == line.rstrip(), f"{name}: {line}"
 
 
