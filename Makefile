@@ -8,7 +8,7 @@ RUN := .venv/bin/
 .PHONY: help demo test test-matrix screenshots release lint bench losses faults
 
 help: ## List the targets
-	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-13s%s\n", $$1, $$2 }' Makefile
 
 demo: .venv/ready ## Render a project, run it, show what it does (BACKEND=Celery, KEEP=1)
 	@$(RUN)python -m harness.demo "$(BACKEND)" $(if $(KEEP),--keep)
