@@ -90,7 +90,8 @@ TRACES = {
 
 def test_has_exactly_the_expected_files(variant: Variant, bake: Bake) -> None:
     project = bake(**variant.answers)  # a fresh one: nothing ran in it yet
-    expected = ALWAYS | (CELERY if variant.celery else PROCESS)
+    # A backend more is not found here: many tests ask whether it is Celery, else take the other.
+    expected = ALWAYS | {"BackgroundTasks": PROCESS, "Celery": CELERY}[variant.backend]
     expected |= (EMAIL if variant.email else set()) | (LOG if variant.log else set())
     expected |= ANY_TASK if variant.email or variant.log else set()
     assert project.files() == expected
@@ -146,10 +147,13 @@ def test_endpoints_and_tasks_are_the_same_on_both_backends(number: int, bake: Ba
     answers = VARIANTS[number].answers
     one = bake(**answers | {"task_backend": "BackgroundTasks"})
     other = bake(**answers | {"task_backend": "Celery"})
-    shared = [name for name in one.files() if "/api/" in name or "/tasks/" in name]
-    assert len(shared) >= 5
-    assert shared == [name for name in one.files() if name in shared and name in other.files()]
-    for name in shared:
+
+    def shared(project: Project) -> set[str]:
+        return {name for name in project.files() if "/api/" in name or "/tasks/" in name}
+
+    assert len(shared(one)) >= 5
+    assert shared(one) == shared(other)
+    for name in shared(one):
         assert one.read(name) == other.read(name), name
 
 
@@ -174,4 +178,4 @@ def test_has_the_licence_that_was_chosen(name: str, bake: Bake) -> None:
         assert "icence" not in project.read("README.md")
     else:
         assert metadata["license"] == name
-        assert name.split("-")[0].removesuffix("2.0") in project.read("LICENSE")
+        assert name.split("-")[0] in project.read("LICENSE")
