@@ -253,7 +253,7 @@ def change_template(template: Path) -> str:
     """Make a version of the template with a line changed, a file more and a file less; tag it."""
     inner = template / "{{cookiecutter.project_slug}}"
     settings = inner / ".env.example"
-    settings.write_text(settings.read_text().replace("# The folder of ", "# The place of "))
+    settings.write_text(settings.read_text().replace("# The folder for ", "# The place for "))
     (inner / "SECURITY.md").write_text("Write to {{ cookiecutter.email }}.\n")
     (inner / ".gitattributes").unlink()
     commit(template, "A later version")
