@@ -102,8 +102,11 @@ def start(
     run: Run, images: dict[str, Stage], compose: dict[str, Any]
 ) -> tuple[Container, list[Container]]:
     """Start the service and, where there is one, its worker, as compose.yaml has them."""
-    options = {
-        name: {"tmpfs": service["tmpfs"], "API_KEY": KEY, "ALLOWED_HOSTS": "api.example.com"}
+    options: dict[str, dict[str, Any]] = {
+        name: {
+            **{setting: str(value) for setting, value in service["environment"].items()},
+            **{"tmpfs": service["tmpfs"], "API_KEY": KEY, "ALLOWED_HOSTS": "api.example.com"},
+        }
         for name, service in compose.items()
         if name in images
     }
@@ -118,7 +121,7 @@ def start(
         "the broker answers",
     )
     worker, api = (
-        run(images[name], beside=broker, CELERY_BROKER_URL=BROKER, **options[name])
+        run(images[name], beside=broker, **options[name] | {"CELERY_BROKER_URL": BROKER})
         for name in ("worker", "api")
     )
     return api, [worker]
@@ -139,6 +142,12 @@ def test_it_runs_without_root_without_writing_and_stops_in_time(
     until(lambda: succeeded(api, task_id), 30, "the task succeeds")
     (writer,) = workers or [api]
     assert writer.exec("cat", "/data/log.txt").stdout == "Item Lamp was created.\n"
+    for worker in workers:  # Prometheus sees it
+        url = f"http://127.0.0.1:{compose['worker']['environment']['METRICS_PORT']}/metrics"
+        code = f"import urllib.request; print(urllib.request.urlopen('{url}').read().decode())"
+        assert 'task_attempts_total{outcome="succeeded",task="write_log"} 1.0' in (
+            worker.exec("python", "-c", code).stdout
+        )
     grace = float(compose["api"]["stop_grace_period"].removesuffix("s"))
     for container in (api, *workers):
         assert container.stop(grace) == 0, container.output()

@@ -141,7 +141,7 @@ def watched(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Itera
         # As the README says, but for the ports and the time between two looks.
         (config,) = re.findall(r"^```yaml\n(.*?)^```$", project.read("README.md"), re.M | re.S)
         config = config.replace("8000", str(service.port))
-        config = config.replace("9100", settings.get("METRICS_PORT", ""))
+        config = config.replace("9808", settings.get("METRICS_PORT", ""))
         (folder / "prometheus.yml").write_text(
             "global: {scrape_interval: 2s, evaluation_interval: 2s}\n"
             f"rule_files: [{project.path}/monitoring/alerts.yml]\n{config}"

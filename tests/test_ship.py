@@ -151,6 +151,12 @@ def test_compose_is_valid_and_fits_the_image(bake: Bake, backend: str, email: bo
             assert services[needed]["healthcheck"]
     used = {volume.partition(":")[0] for s in services.values() for volume in s["volumes"]}
     assert used == set(compose["volumes"])
+    if backend == "Celery":  # where the README has Prometheus look
+        settings = built["worker"]["environment"]
+        assert settings["METRICS_HOST"] == "0.0.0.0"  # noqa: S104, a container's
+        place = f"127.0.0.1:{settings['METRICS_PORT']}"
+        assert built["worker"]["ports"] == [f"{place}:{settings['METRICS_PORT']}"]
+        assert f'"{place}"' in project.read("README.md")
     if email:
         settings = extra["services"]["api"]["environment"]
         assert settings["SMTP_HOST"] in extra["services"]
@@ -204,6 +210,11 @@ def test_the_manifest_is_valid_and_fits_the_image(bake: Bake, backend: str) -> N
     if backend == "Celery":
         worker = workloads["worker"]["spec"]["template"]["spec"]["containers"][0]
         assert worker["command"] == json.loads(commands["worker"]["CMD"])
+        settings = {variable["name"]: variable["value"] for variable in worker["env"]}
+        assert settings["METRICS_HOST"] == "0.0.0.0"  # noqa: S104, a container's
+        assert worker["ports"] == [
+            {"name": "metrics", "containerPort": int(settings["METRICS_PORT"])}
+        ]
         probe = commands["worker"]["HEALTHCHECK"].partition(" CMD ")[2]
         assert worker["readinessProbe"]["exec"]["command"] == json.loads(probe)
         assert "livenessProbe" not in worker  # it would end what runs as the broker is away
