@@ -49,7 +49,7 @@ def main() -> None:
                 case "background":
                     background.run(project, folder / "data", described)
                 case "celery":
-                    celery.run(project, folder / "data", described)
+                    celery.run(project, folder / "data")
                 case "million":
                     background.million(project, folder / "data")
     progress(f"done in {time.monotonic() - start:.0f} s")

@@ -53,7 +53,7 @@ def run(project: Project, folder: Path, machine: str) -> None:
         ("p99, ms", {name: middle(each, "p99") for name, each in at_32.items()}),
     ]
     caption = f"POST /items/, 32 connections; medians of {ROUNDS} runs; {machine}"
-    progress(f"plot: {plot('bench-background', panels, caption)}")
+    progress(f"plot: {plot(panels, caption)}")
 
 
 def middle(loads: list[Load], name: str) -> float:
@@ -160,7 +160,7 @@ def recovery(rendered: Contender, folder: Path) -> None:
         up = time.monotonic() - start
         until(lambda: server.lines() > done, 60, "the first waiting task has run")
         first = time.monotonic() - start
-        seen = drain(server, accepted, 300)
+        seen = drain(server.lines, accepted, 300)
         every = time.monotonic() - start
         used = memory(server.api.pid)
     rows = [

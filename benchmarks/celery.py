@@ -1,7 +1,6 @@
 """Celery: the rendered project and the textbook's ``.delay()``, and the two brokers."""
 
 import contextlib
-import statistics
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from harness.service import until
 
 from .contenders import CELERY_MAIN, CELERY_TASKS, Contender
 from .measure import Load, drain, items, memory, progress, settle, spread, to_effect
-from .report import plot, table
+from .report import table
 
 ROUNDS = 3
 SECONDS = 4
@@ -36,7 +35,7 @@ class Run:
     worker: float  # MB
 
 
-def run(project: Project, folder: Path, machine: str) -> None:
+def run(project: Project, folder: Path) -> None:
     """Measure both on Redis, then the rendered project on RabbitMQ as well."""
     contenders = [
         Contender("textbook", project, {"tasks.py": CELERY_TASKS, "main.py": CELERY_MAIN}),
@@ -74,13 +73,6 @@ def run(project: Project, folder: Path, machine: str) -> None:
         ["", *header, "errors"],
         [row(name, each) for name, each in runs.items()],
     )
-    medians = {name: [statistics.median(f) for f in figures(each)] for name, each in runs.items()}
-    panels = [
-        (title, {name: values[index] for name, values in medians.items()})
-        for title, index in (("requests/s", 0), ("p99, ms", 2), ("tasks/s of a worker", 3))
-    ]
-    caption = f"POST /items/, {CONNECTIONS} connections; medians of {ROUNDS} runs; {machine}"
-    progress(f"plot: {plot('bench-celery', panels, caption)}")
 
 
 def figures(runs: list[Run]) -> list[list[float]]:
@@ -112,7 +104,7 @@ def measure(contender: Contender, folder: Path, settings: dict[str, str]) -> Run
         worker = server.start_worker()
         until(server.lines, 60, "the worker has begun")
         done, start = server.lines(), time.monotonic()
-        tasks = drain(server, waiting + load.answers) - done
+        tasks = drain(server.lines, waiting + load.answers) - done
         rate = tasks / (time.monotonic() - start)
         settle(server)  # requests that were under way at the end of the load are tasks too
         delays = to_effect(server, 50)[5:]

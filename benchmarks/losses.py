@@ -2,7 +2,6 @@
 
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import httpx2
@@ -12,7 +11,7 @@ from harness.probes import add_probes
 from harness.project import SLUG, bake
 
 from .contenders import PLAIN, TUTORIAL_MAIL, Contender, Server
-from .measure import progress
+from .measure import drain, progress
 from .report import machine, table
 
 MAILS = 100
@@ -45,23 +44,13 @@ def send(server: Server, mails: int) -> None:
             client.post("/send-email/", params=query).raise_for_status()
 
 
-def wait(count: Callable[[], int], total: int) -> int:
-    """Return the count when it is ``total``, or when it has not changed for 10 s."""
-    seen, since = count(), time.monotonic()
-    while seen < total and time.monotonic() < since + 10:
-        time.sleep(0.1)
-        if (now := count()) > seen:
-            seen, since = now, time.monotonic()
-    return seen
-
-
 def killed(contender: Contender, folder: Path) -> str:
     """Kill a service that has accepted mails, and start it again."""
     with mail_server(delay=1) as mailbox:
         with contender.serve(folder, **mailbox.settings) as server:
             send(server, MAILS)
         with contender.serve(folder, **mailbox.settings):
-            arrived = wait(lambda: len(addresses(mailbox)), MAILS)
+            arrived = drain(lambda: len(addresses(mailbox)), MAILS)
         return f"{MAILS - arrived} lost, {len(mailbox.mails) - arrived} sent twice"
 
 
@@ -78,7 +67,7 @@ def failed(contender: Contender, folder: Path) -> str:
             query = {"what": ["refuse", "succeed"]}
             httpx2.post(f"{server.url}/probes/", params=query).raise_for_status()
         log = folder / "probe.log"
-        done = wait(lambda: log.read_text("utf-8").count(" ends") if log.exists() else 0, PAIRS)
+        done = drain(lambda: log.read_text("utf-8").count(" ends") if log.exists() else 0, PAIRS)
         return f"{PAIRS - done} lost"
 
 

@@ -6,7 +6,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,13 +66,13 @@ def items(server: Server, connections: int, seconds: float) -> Load:
     return Load(load.rate, load.p50, load.p99, load.errors, load.answers, lines)
 
 
-def drain(server: Server, total: int, seconds: float = 60) -> int:
-    """Wait for the effects of so many tasks; returns how many have come when no more do."""
+def drain(effects: Callable[[], int], total: int, seconds: float = 60) -> int:
+    """Wait for the effects of so many tasks; returns how many have come when no more do in 10 s."""
     deadline = time.monotonic() + seconds
-    seen, since = server.lines(), time.monotonic()
+    seen, since = effects(), time.monotonic()
     while seen < total and time.monotonic() < deadline and time.monotonic() < since + 10:
         time.sleep(0.1)
-        if (now := server.lines()) > seen:
+        if (now := effects()) > seen:
             seen, since = now, time.monotonic()
     return seen
 

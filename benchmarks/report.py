@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness.project import TEMPLATE, Project
 
-DOCS = TEMPLATE / "docs"
+PLOT = TEMPLATE / "docs" / "bench.svg"
 COLOURS = {"rendered": "#059669", "bare": "#d7dadd"}  # by the first word; others are grey
 
 
@@ -42,12 +42,12 @@ def wrk_version() -> str:
     return " ".join(shown.stdout.split()[:2])
 
 
-def plot(name: str, panels: Sequence[tuple[str, dict[str, float]]], caption: str) -> Path:
-    """Draw bars side by side into ``docs/``, one panel for each measure; returns the file."""
+def plot(panels: Sequence[tuple[str, dict[str, float]]], caption: str) -> Path:
+    """Draw the README's plot, bars side by side, one panel for each measure; returns the file."""
     import matplotlib as mpl  # only here: the tables need no drawing
 
     mpl.use("svg")
-    mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": name, "font.size": 9})
+    mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "bench", "font.size": 9})
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(1, len(panels), figsize=(3.4 * len(panels), 1.7))
@@ -62,7 +62,5 @@ def plot(name: str, panels: Sequence[tuple[str, dict[str, float]]], caption: str
         axis.tick_params(left=False, bottom=False, labelbottom=False)
     figure.text(0.01, 0.01, caption, fontsize=7, color="#5f6368")
     figure.tight_layout(rect=(0, 0.06, 1, 1), w_pad=2)
-    DOCS.mkdir(exist_ok=True)
-    path = DOCS / f"{name}.svg"
-    figure.savefig(path, metadata={"Date": None})
-    return path
+    figure.savefig(PLOT, metadata={"Date": None})
+    return PLOT

@@ -32,10 +32,19 @@ def test_the_option_table_equals_cookiecutter_json() -> None:
 
 def test_its_pictures_are_there() -> None:
     pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", README)
-    assert "docs/page.png" in pictures
+    assert pictures == ["docs/page.png", "docs/bench.svg"]
     for picture in pictures:
-        assert (TEMPLATE / picture).read_bytes().startswith(b"\x89PNG"), picture
+        assert (TEMPLATE / picture).read_bytes().startswith((b"\x89PNG", b"<?xml")), picture
         assert (TEMPLATE / picture).stat().st_size < 150_000, picture
+
+
+def test_its_plot_and_its_words_have_the_same_figures() -> None:
+    figures = re.findall(r">([\d,]+)</text>", (TEMPLATE / "docs/bench.svg").read_text("utf-8"))
+    assert len(figures) == 8
+    words = re.sub(r"!\[.*?\]", "", README, flags=re.DOTALL)
+    assert {
+        each for each in figures if not re.search(rf"(?<![\d.,]){each}(?![\d,])", words)
+    } == set()
 
 
 def test_a_demo_that_cannot_install_says_why(tmp_path: Path) -> None:

@@ -261,17 +261,20 @@ def change_template(template: Path) -> str:
     return tag
 
 
-def blocks() -> list[str]:
-    """Return the commands of the README's section, block by block."""
+def blocks(title: str) -> list[str]:
+    """Return the commands of a section of the README, block by block."""
     text = (TEMPLATE / "README.md").read_text("utf-8")
-    section = text[text.index("## Follow the template") : text.index("## Licence")]
+    section = text.partition(f"## {title}\n")[2].partition("\n## ")[0]
     return re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
 
 
 def run(script: str, folder: Path, template: Path) -> str:
-    """Run the README's commands, on this template and with the tools that are here."""
-    url = "https://github.com/OWNER/cookiecutter-fastapi-tasks"
-    script = 'uvx() { "$@"; }\n' + script.replace(url, template.as_uri())
+    """Run the README's commands to the letter, but for where the template is.
+
+    And but for `uvx`, which would fetch cookiecutter or cruft: those that are here do instead.
+    """
+    place = re.compile(r"(gh:|https://github\.com/)OWNER/cookiecutter-fastapi-tasks")
+    script = 'uvx() { "$@"; }\n' + place.sub(template.as_uri(), script)
     answers = "\n" * 50  # Enter, to every question
     result = subprocess.run(
         ["bash", "-e", "-c", script],
@@ -287,11 +290,24 @@ def run(script: str, folder: Path, template: Path) -> str:
     return result.stdout
 
 
+def test_the_readmes_first_commands_make_a_project_that_runs(tmp_path: Path) -> None:
+    (first,) = blocks("Use it")
+    assert first.endswith("\nmake run\n")
+    # What that would start is a command of the rendered README, whose tests start it.
+    shown = run(
+        first.replace("make run", "make --dry-run run"),
+        tmp_path,
+        snapshot(tmp_path / "template.git"),
+    )
+    assert f"uv run uvicorn {SLUG}.main:app --reload" in shown
+    assert (tmp_path / SLUG / ".venv" / "bin" / "uvicorn").exists()
+
+
 def test_the_readmes_commands_move_a_project_to_celery_and_to_a_later_version(
     tmp_path: Path,
 ) -> None:
     template = snapshot(tmp_path / "template.git")
-    begin, to_celery, to_newest, _ = blocks()
+    begin, to_celery, to_newest, _ = blocks("Follow the template")
     run(begin, tmp_path, template)
     project = Project(tmp_path / SLUG)
     edit(project, project.files())
@@ -314,7 +330,7 @@ def test_the_readmes_commands_follow_by_hand(tmp_path: Path) -> None:
     template = snapshot(tmp_path / "template.git")
     git(template, "tag", "--force", "0.1.0")
     git(template, "tag", "--force", "0.2.0", change_template(template))
-    *_, by_hand = blocks()
+    *_, by_hand = blocks("Follow the template")
     old = next(line for line in by_hand.splitlines() if "-o old" in line)
     first = by_hand.splitlines()[0] + "\n" + old.replace("-o old", "-o .")
     run(first, tmp_path, template)
