@@ -350,6 +350,12 @@ def test_the_hooks_of_git_pass_and_catch(bake: Bake) -> None:
     for command in (["init", "--quiet"], ["add", "--all"]):
         subprocess.run(["git", *command], cwd=project.path, check=True)
     check(project, "pre-commit", "validate-config")
+    told = re.search(r"To have git run (.*?) before", project.read("README.md"))
+    assert told
+    hooks = [
+        hook["entry"] for hook in load(project, ".pre-commit-config.yaml")["repos"][0]["hooks"]
+    ]
+    assert re.findall("`(.*?)`", told[1]) == [entry.removeprefix("uv run ") for entry in hooks]
     said = check(project, "pre-commit", "run", "--all-files")
     assert said.count("Passed") == said.count("\n"), said
     (project.path / "src" / "bad.py").write_text("import os\nx: int = 'a'\n")
