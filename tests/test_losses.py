@@ -304,11 +304,12 @@ def test_slow_mails_leave_other_endpoints_alone(project: Project, data_dir: Path
         for _ in range(100):
             response = service.client.post("/send-email/", params={"email": "ada@example.com"})
             assert response.status_code == 202
-        busy = statistics.median(latencies())
-        print(
-            f"median of an unrelated endpoint: {idle * 1e3:.2f} ms, beside mails {busy * 1e3:.2f}"
+        # A neighbour on the machine slows some rounds down, mails would slow them all.
+        until(
+            lambda: statistics.median(latencies()) < 2 * idle,
+            20,
+            f"an unrelated endpoint takes at most twice its {idle * 1e3:.2f} ms",
         )
-        assert busy < 2 * idle
 
 
 @pytest.mark.parametrize("workers", [1, 2])

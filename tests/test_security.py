@@ -278,7 +278,10 @@ def test_forged_messages_do_no_harm(project: Project, tmp_path: Path, broker: st
         assert "honest" in (service.data_dir / "log.txt").read_text()
         for task_id in ("d" * 32, "e" * 32):
             assert service.wait_for_task(task_id)["status"] == "failed"
-        assert service.client.get(f"/tasks/{'f' * 32}").status_code in (200, 404)
+        refused = "ffffffff] raised unexpected: TypeError"  # before it began: it has no status
+        output = service.worker.output
+        until(lambda: refused in output(), 30, "the arguments are refused")
+        assert service.client.get(f"/tasks/{'f' * 32}").status_code == 404
 
 
 @contextmanager
