@@ -357,7 +357,10 @@ def test_any_name_and_description_is_text(bake: Bake) -> None:
 
 
 @one_backend
-def test_its_picture_is_the_readme_s(installed: Project, tmp_path: Path, open_page: Open) -> None:
+def test_the_readmes_picture_can_be_made_anew(
+    installed: Project, tmp_path: Path, open_page: Open
+) -> None:
+    """`make screenshots` keeps it; that the one which is kept looks the same, nobody checks."""
     picture = PICTURE if "SCREENSHOTS" in os.environ else tmp_path / "page.png"
     with (
         mail_server() as mailbox,
