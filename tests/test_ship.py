@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from harness.container import instructions
-from harness.project import Project, environment
+from harness.project import TEMPLATE, Project, environment
 
 from .conftest import Bake
 from .variants import VARIANTS
@@ -252,6 +252,13 @@ def test_the_workflow_passes_the_linters(bake: Bake, backend: str) -> None:
     for job in parsed["jobs"].values():
         (checkout,) = (s for s in job["steps"] if "checkout" in s.get("uses", ""))
         assert checkout["with"] == {"persist-credentials": False}
+
+
+def test_the_templates_own_workflow_passes_the_linters() -> None:
+    template = Project(TEMPLATE)
+    schema(template, "github-workflows", ".github/workflows/ci.yml")
+    check(template, "jactionlint", "--strict-exit")
+    check(template, "zizmor", "--offline", "--persona=pedantic", ".github")
 
 
 def test_the_pipeline_fits_the_published_schema(bake: Bake, backend: str) -> None:
