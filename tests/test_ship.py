@@ -99,6 +99,8 @@ def test_a_change_of_the_code_installs_no_dependency_again(bake: Bake, backend: 
     copied = [rest for word, rest in steps[:install] if word == "COPY"]
     assert copied == ["--from=uv /uv /usr/local/bin/", "pyproject.toml uv.loc[k] ./"]
     assert ("COPY", ". .") in steps[install:]
+    # The README has an owner change both.
+    assert len([rest for _, rest in steps if " uv sync " in rest]) == 2
 
 
 def test_one_python_everywhere(bake: Bake) -> None:
