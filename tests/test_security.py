@@ -11,7 +11,7 @@ import trustme
 
 from harness.project import SLUG, Project
 from harness.servers import RabbitMQ, Redis, Server
-from harness.service import Service, free_port, refusal, running, until
+from harness.service import Process, Service, free_port, refusal, running, until
 
 from .conftest import Install, started
 from .variants import FULL
@@ -19,7 +19,7 @@ from .variants import FULL
 # The fixtures are costly: one worker makes them once.
 pytestmark = pytest.mark.xdist_group("security")
 
-KEY = "schlüssel"
+KEY = "open sesame"
 only_background_tasks = pytest.mark.parametrize("project", ["BackgroundTasks"], indirect=True)
 HEADERS = {
     "Cache-Control": "no-store",
@@ -41,13 +41,13 @@ def service(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Itera
     """Run it on a folder that others made, as a volume is; its client has the key."""
     data_dir = tmp_path_factory.mktemp("safe") / "data"
     data_dir.mkdir(0o755)
-    settings = {"API_KEY": KEY, "ALLOWED_HOSTS": "::1,*.example.org", "MAILS_PER_MINUTE": "3"}
+    settings = {"API_KEY": KEY, "ALLOWED_HOSTS": "[::1],*.example.org", "MAILS_PER_MINUTE": "3"}
     with running(project, data_dir, **settings) as service:
         service.client.headers.update([(b"X-API-Key", KEY.encode())])
         yield service
 
 
-@pytest.mark.parametrize("key", [b"", b"schl\xfcssel", b"\xff\x80", b"schl", KEY.encode() * 2])
+@pytest.mark.parametrize("key", [b"", b"schl\xfcssel", b"\xff\x80", b"open", KEY.encode() * 2])
 def test_a_wrong_key_is_refused_whatever_its_bytes(service: Service, key: bytes) -> None:
     assert service.client.get("/tasks/x", headers={b"X-API-Key": key}).status_code == 401
     assert service.client.get("/tasks/x").status_code == 404
@@ -90,8 +90,8 @@ def test_the_docs_of_development_may_load_what_they_need(service: Service) -> No
 
 
 def test_a_host_that_is_not_allowed_is_refused(service: Service) -> None:
-    hosts = {"127.0.0.1:1": 200, "api.example.org": 200, "example.org.evil": 400, "": 400}
-    for host, status in hosts.items():
+    hosts = {"127.0.0.1:1": 200, "[::1]:1": 200, "api.example.org": 200, "x.example.org:1": 200}
+    for host, status in (hosts | {"example.org.evil": 400, "": 400}).items():
         response = service.client.get("/health/live", headers={"Host": host})
         assert response.status_code == status, host
 
@@ -185,6 +185,19 @@ def test_production_hides_the_docs_and_reads_its_key_from_a_file(
         )
         output = project.run(project.bin("python"), "-c", code, PAGES=pages, **settings)
         assert output.splitlines()[-2:] == [str([status] * 3 + [404]), str(status == 404)]
+
+
+@only_background_tasks
+def test_a_bad_setting_ends_several_processes_too(project: Project, tmp_path: Path) -> None:
+    options = ["--workers", "2", "--port", str(free_port())]
+    command = [project.bin("uvicorn"), f"{SLUG}.main:app", *options]
+    settings = {"DATA_DIR": str(tmp_path / "data"), "LOG_LEVEL": "loud"}
+    process = Process(command, project.path, tmp_path / "log", **settings)
+    try:
+        until(lambda: not process.alive(), 20, "it stops")  # with uvicorn's code, which is 0
+    finally:
+        process.stop()
+    assert "error: LOG_LEVEL: " in process.output()
 
 
 def test_a_setting_never_shows_a_secret(project: Project, tmp_path: Path) -> None:

@@ -11,7 +11,27 @@ from {{ cookiecutter.project_slug }}.settings import Settings, get_settings
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("TASK_HISTORY", "soon"), ("LOG_LEVEL", "loud"), ("DATA_DIR", "/dev/null/data")],
+    [
+        ("TASK_HISTORY", "soon"),
+        ("TASK_HISTORY", "1" * 20),
+        ("TASK_CONCURRENCY", "100000"),
+        ("SHUTDOWN_GRACE", "inf"),
+        ("LOG_LEVEL", "loud"),
+        ("DATA_DIR", "/dev/null/data"),
+        ("SECRETS_DIR", "/dev/null/secrets"),
+        ("API_KEY", "schlüssel"),
+        ("API_KEY", "sesame "),
+        ("ALLOWED_HOSTS", "https://api.example.com"),
+        ("ALLOWED_HOSTS", "api.example.com:8000"),
+{% if cookiecutter.include_email_task %}
+        ("EMAIL_FROM", "ada@"),
+        ("EMAIL_FROM", "ada@example.com."),
+        ("EMAIL_FROM", "ada@exa(mple"),
+        ("EMAIL_FROM", '"Ada <ada@example.com>'),
+        ("EMAIL_FROM", "Lovelace, Ada <ada@example.com>"),
+        ("MAILS_PER_MINUTE", "1" * 20),
+{% endif %}
+    ],
 )
 def test_a_bad_setting_is_named(
     name: str,
@@ -26,15 +46,40 @@ def test_a_bad_setting_is_named(
     assert name in capsys.readouterr().err
 
 
-def test_a_misspelt_name_in_the_env_file_is_named(
-    data_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        (b"TASK_HISTROY=60", "TASK_HISTROY: "),
+        (b"TASK_HISTORY is 60", ".env"),
+        (b"API_KEY=\xff", ".env"),
+    ],
+)
+def test_a_bad_line_of_the_env_file_is_named(
+    line: bytes,
+    named: str,
+    data_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    file = data_dir / "misspelt.env"
-    file.write_text("TASK_HISTROY=60\n")
+    file = data_dir / "bad.env"
+    file.write_bytes(line)
     monkeypatch.setitem(Settings.model_config, "env_file", file)
     with pytest.raises(SystemExit):
         get_settings()
-    assert "TASK_HISTROY" in capsys.readouterr().err
+    assert f"error: {named}" in capsys.readouterr().err
+
+
+def test_a_secret_that_can_t_be_read_is_named(
+    data_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "api_key").write_bytes(b"\xff")
+    monkeypatch.setenv("SECRETS_DIR", str(tmp_path))
+    with pytest.raises(SystemExit):
+        get_settings()
+    assert "api_key" in capsys.readouterr().err
 
 
 def test_production_needs_an_api_key(

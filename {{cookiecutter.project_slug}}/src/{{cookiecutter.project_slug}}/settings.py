@@ -1,20 +1,30 @@
 """Every setting, from the environment or ``.env``; ``.env.example`` explains them to operators."""
 
+import logging
 import os
+import re
 import sys
+{% if cookiecutter.include_email_task %}
+from email.errors import InvalidHeaderDefect
+from email.headerregistry import Address
+from email.message import EmailMessage
+{% endif %}
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, ValidationError
+{% if cookiecutter.include_email_task %}
+from email_validator import validate_email
+{% endif %}
+from pydantic import Field, SecretStr, ValidationError
 from pydantic.functional_validators import AfterValidator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-HOSTS = r"^((^|,)(\*|(\*\.)?[^*, ]+))+$"  # api.example.com,*.example.org
-{% if cookiecutter.include_email_task %}
-SENDER = r"^([^@<>\r\n]*<[^@<>\s,]+@[^@<>\s,]+>|[^@<>\s,]+@[^@<>\s,]+)?$"
-{% endif %}
+# api.example.com,*.example.org,[::1]: without a scheme and a port, which no host would match.
+HOSTS = r"^((^|,)(\*|(\*\.)?[^\]\[*,:/ ]+|\[[0-9A-Fa-f:.]+\]))+$"
+Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
 {% if cookiecutter.__celery %}
 
 
@@ -40,6 +50,27 @@ def writable(folder: Path) -> Path:
     except OSError as error:
         raise ValueError(f"cannot be written to: {error}") from error
 
+{% if cookiecutter.include_email_task %}
+
+def mailbox(text: str) -> str:
+    """Return an address, or a name and an address, with a domain that every mail server takes.
+
+    Raises ValueError where the text is not exactly one.
+    """
+    message = EmailMessage()
+    try:
+        message["To"] = text
+        (address,) = message["To"].addresses
+        if any(isinstance(each, InvalidHeaderDefect) for each in message["To"].defects):
+            raise ValueError  # it was read as something else; without a domain, for one
+        domain = address.domain
+        if not domain.isascii():
+            domain = validate_email(f"x@{domain}", check_deliverability=False).ascii_domain
+    except (IndexError, ValueError):  # Python 3.11 raises the first for "ada@"
+        raise ValueError("must be one address, or: name <address>") from None
+    return str(Address(address.display_name, address.username, domain))
+
+{% endif %}
 
 class Settings(BaseSettings):
     """The settings, with their units and defaults; raises ValidationError for a bad one."""
@@ -53,17 +84,17 @@ class Settings(BaseSettings):
     allowed_hosts: Annotated[str, Field(pattern=HOSTS)] = "*"  # names by which it may be called
     pages: bool | None = None  # /, /docs, /redoc, /openapi.json; None: in development only
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    task_concurrency: PositiveInt = 4  # tasks that run at the same time
-    task_history: PositiveInt = 86_400  # seconds that a finished task's status is kept
-    shutdown_grace: PositiveFloat = 10.0  # seconds that running tasks get after SIGTERM
+    task_concurrency: Annotated[int, Field(ge=1, le=1_000)] = 4  # tasks that run at the same time
+    task_history: Count = 86_400  # seconds that a finished task's status is kept
+    shutdown_grace: Seconds = 10.0  # seconds that running tasks get after SIGTERM
 {% if cookiecutter.__celery %}
-    task_time_limit: PositiveFloat = 300.0  # seconds that a task may run, before it is ended
+    task_time_limit: Seconds = 300.0  # seconds that a task may run, before it is ended
     celery_broker_url: BrokerUrl = ""  # empty: folders in DATA_DIR, in development only
     celery_result_backend: Url = ""  # empty: the broker if Redis, else a folder in DATA_DIR
     metrics_host: str = "127.0.0.1"  # where workers serve their metrics; port 0: they do not
     metrics_port: Annotated[int, Field(ge=0, le=65_535)] = 0
 {% else %}
-    task_backlog: PositiveInt = 10_000  # unfinished tasks that are accepted before a 503
+    task_backlog: Count = 10_000  # unfinished tasks that are accepted before a 503
     # FULL: not even a power cut loses an accepted task, at the price of an fsync for each batch.
     journal_synchronous: Literal["NORMAL", "FULL"] = "NORMAL"
 {% endif %}
@@ -73,9 +104,9 @@ class Settings(BaseSettings):
     smtp_username: str = ""
     smtp_password: SecretStr = SecretStr("")
     smtp_starttls: bool = True
-    smtp_timeout: PositiveFloat = 10.0  # seconds
-    email_from: Annotated[str, Field(pattern=SENDER)] = ""  # address, or: name <address>
-    mails_per_minute: PositiveInt = 60  # mails that a process accepts before a 429
+    smtp_timeout: Seconds = 10.0  # seconds
+    email_from: Annotated[str, AfterValidator(mailbox)] | None = None  # or: name <address>
+    mails_per_minute: Annotated[int, Field(ge=1, le=1_000_000)] = 60  # of a process; then a 429
 {% endif %}
 
     @model_validator(mode="after")
@@ -85,6 +116,8 @@ class Settings(BaseSettings):
             self.pages = not production
         if production and not self.api_key:
             raise ValueError("API_KEY must be set when ENVIRONMENT=production")
+        if self.api_key and not re.fullmatch("[!-~]( *[!-~])*", self.api_key.get_secret_value()):
+            raise ValueError("API_KEY must be printable ASCII, with no blank at an end")
 {% if cookiecutter.__celery %}
         if production and not self.celery_broker_url:
             raise ValueError("CELERY_BROKER_URL must be set when ENVIRONMENT=production")
@@ -105,13 +138,22 @@ class Settings(BaseSettings):
         return self
 
 
+def refuse(record: logging.LogRecord) -> bool:
+    """Raise a warning's text as a ValueError."""
+    raise ValueError(record.getMessage())
+
+
 @lru_cache
 def get_settings() -> Settings:
     """Return the settings; where one is bad, exit with a line for each."""
     os.umask(0o077)  # nobody else can read what is written to DATA_DIR
-    folder = os.environ.get("SECRETS_DIR", "/run/secrets")  # Docker's: a file for each secret
-    secrets = folder if os.path.isdir(folder) else None  # a missing folder gives a warning
+    logging.getLogger("dotenv.main").addFilter(refuse)  # it warns of lines that it can't read
+    secrets = os.environ.get("SECRETS_DIR") or None
     try:
+        if secrets:
+            os.listdir(secrets)  # pydantic only warns of a folder that is missing
+        elif os.path.isdir("/run/secrets"):  # Docker's: a file for each secret
+            secrets = "/run/secrets"
         return Settings(_secrets_dir=secrets)  # type: ignore[call-arg]  # mypy knows the fields only
     except ValidationError as error:
         for problem in error.errors(include_url=False, include_input=False):
@@ -120,4 +162,7 @@ def get_settings() -> Settings:
             if problem["type"] == "extra_forbidden":
                 text = "there is no such setting (see .env.example)"
             print(f"error: {name}: {text}" if name else f"error: {text}", file=sys.stderr)
-        raise SystemExit(1) from None
+    except (OSError, ValueError) as error:  # of a file; pydantic has it as the cause
+        why = f"{error}: {error.__cause__}" if error.__cause__ else error
+        print(f"error: .env or SECRETS_DIR: {why}", file=sys.stderr)
+    raise SystemExit(3)  # by which uvicorn --workers knows that another try is in vain
