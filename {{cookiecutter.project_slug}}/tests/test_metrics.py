@@ -31,11 +31,15 @@ def test_requests_are_counted_by_route(client: TestClient) -> None:
     client.get("/tasks/0123456789abcdef")
     client.get("/tasks/fedcba9876543210")
     client.get("/no/such/page")
+    client.request("INVENTED", "/no/such/page")
     found = samples(client)
     name = "http_request_duration_seconds_count"
     assert found[name, frozenset({"GET", "/tasks/{task_id}", "404"})] >= 2
     assert found[name, frozenset({"GET", "", "404"})] >= 1
-    assert "0123456789abcdef" not in client.get("/metrics").text
+    assert found[name, frozenset({"OTHER", "", "404"})] >= 1
+    text = client.get("/metrics").text
+    assert "0123456789abcdef" not in text
+    assert "INVENTED" not in text
 
 
 def test_attempts_are_counted_by_task_and_outcome(client: TestClient, data_dir: Path) -> None:

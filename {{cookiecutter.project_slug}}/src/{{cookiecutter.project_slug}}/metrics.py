@@ -1,6 +1,7 @@
 """What Prometheus scrapes: the metrics of requests and tasks, of all processes of the service."""
 
 import time
+from http import HTTPMethod
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -48,6 +49,8 @@ class RequestMetrics:
             await self.app(scope, receive, observed)
         finally:
             if scope["type"] == "http":
-                route = getattr(scope.get("route"), "path", "")  # bounded, as a path is not
-                labels = REQUESTS.labels(scope["method"], route, status)
+                # Bounded, as a path is not, nor what a client may call its method.
+                route = getattr(scope.get("route"), "path", "")
+                method = scope["method"] if scope["method"] in HTTPMethod.__members__ else "OTHER"
+                labels = REQUESTS.labels(method, route, status)
                 labels.observe(time.perf_counter() - begun)
