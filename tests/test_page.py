@@ -218,6 +218,17 @@ def test_a_key_is_asked_for_and_forgotten_with_the_tab(
 
 
 @one_backend
+@pytest.mark.parametrize("kept", ["no JSON", "{}", "[null]"])
+def test_what_another_program_kept_under_the_address_does_no_harm(
+    service: Service, open_page: Open, kept: str
+) -> None:
+    page = open_page(service)
+    page.evaluate("kept => sessionStorage.setItem('tasks', kept)", kept)
+    page.reload()
+    expect(create(page, "Lamp")).to_have_class("succeeded")
+
+
+@one_backend
 def test_a_full_service_and_a_dead_one_are_told_in_words(
     installed: Project, tmp_path: Path, open_page: Open
 ) -> None:

@@ -5,7 +5,10 @@ const SOONEST = 250; // milliseconds between two looks at the tasks, at first
 const LATEST = 5000; // and when they take long
 
 const find = (id) => document.getElementById(id);
-const tasks = JSON.parse(sessionStorage.getItem("tasks") ?? "[]"); // the oldest first
+let tasks = []; // the oldest first
+try {
+  tasks = JSON.parse(sessionStorage.getItem("tasks")).filter(({ task_id }) => task_id);
+} catch {} // none yet, or what another program kept that had this address
 
 class Problem extends Error {
   constructor(text, status = 0, fields = []) {
