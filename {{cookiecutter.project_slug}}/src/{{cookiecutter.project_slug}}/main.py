@@ -1,8 +1,10 @@
 """The HTTP service: ``uvicorn {{ cookiecutter.project_slug }}.main:app``."""
 
 import gc
+import re
 from importlib.metadata import metadata
 from typing import Any
+from uuid import uuid4
 
 from asgi_correlation_id import CorrelationIdMiddleware
 from fastapi import FastAPI, Security
@@ -24,6 +26,11 @@ from .settings import get_settings
 from .taskqueue import Unavailable, open_backend, unavailable
 
 
+def request_id(given: str) -> str:
+    """Return the id that a client gave its request; a new one where it is long or odd."""
+    return given if re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", given) else uuid4().hex
+
+
 def create_app() -> FastAPI:
     """Build the service; exits with a line for what keeps it from its work."""
     settings = get_settings()
@@ -41,7 +48,8 @@ def create_app() -> FastAPI:
     )
     hosts = [*settings.allowed_hosts.split(","), "127.0.0.1"]  # by which health checks call it
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts)
-    app.add_middleware(CorrelationIdMiddleware)  # X-Request-ID, which a request's tasks carry on
+    # X-Request-ID, which a request's tasks carry on.
+    app.add_middleware(CorrelationIdMiddleware, validator=None, transformer=request_id)
     app.add_middleware(security_headers)
     app.add_middleware(RequestMetrics)
     app.add_exception_handler(Unavailable, unavailable)
