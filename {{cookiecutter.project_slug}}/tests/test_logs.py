@@ -1,5 +1,6 @@
 """Logs: one format for all, and nothing that should not be kept."""
 
+import asyncio
 import json
 import logging
 import warnings
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from {{ cookiecutter.project_slug }}.logs import configure_logging
 from {{ cookiecutter.project_slug }}.settings import get_settings
@@ -27,6 +29,30 @@ def logging_task() -> None:
         raise OSError(f"no {ADDRESS} here")
     except OSError as error:
         raise ValueError(f"for {ADDRESS}") from error
+
+
+async def fail(kind: type[Exception]) -> None:
+    raise kind(f"for {ADDRESS}")
+
+
+@task()
+async def group_task() -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(fail(LookupError))
+        group.create_task(fail(ArithmeticError))
+
+
+@task()
+def chaining_task(what: str) -> None:
+    try:
+        raise OSError
+    except OSError as first:
+        if what == "hide":
+            raise ValueError from None
+        try:
+            raise ValueError from first
+        except ValueError:
+            raise first  # noqa: B904, so that each has the other as its cause
 
 
 @pytest.fixture
@@ -80,6 +106,47 @@ def test_the_texts_of_errors_are_for_debugging_only(
     assert f"ValueError: for {ADDRESS}" in logged(capsys)[-1]["exception"]
 
 
+def test_each_error_of_a_group_is_told(
+    configure: Configure, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure("INFO")
+    attempt(Call("group_task", "{}", request_id=""), 1)
+    trace = logged(capsys)[-1]["exception"]
+    assert trace.index("ExceptionGroup") < trace.index("LookupError")
+    assert trace.index("in fail") < trace.index("ArithmeticError")
+    assert ADDRESS not in trace
+
+
+@pytest.mark.parametrize(("what", "told"), [("hide", 0), ("cycle", 1)])
+def test_a_cause_is_told_once_unless_it_is_hidden(
+    what: str, told: int, configure: Configure, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure("INFO")
+    attempt(Call("chaining_task", json.dumps({"what": what}), request_id=""), 1)
+    trace = logged(capsys)[-1]["exception"].splitlines()
+    assert (trace.count("OSError"), trace.count("ValueError")) == (told, 1)
+
+
+def test_what_is_given_to_a_line_is_in_it(
+    configure: Configure, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure("INFO")
+    logging.getLogger("mine").info("hello", extra={"size": 3}, stack_info=True)
+    log = structlog.get_logger("mine").bind(name="Lamp")
+    log.info("made %s", "it", size=4)
+    log.debug("not told")
+    try:
+        raise ValueError(ADDRESS)
+    except ValueError:
+        log.exception("failed")
+    plain, bound, failed = logged(capsys)
+    assert (plain["event"], plain["size"], "Stack" in plain["stack"]) == ("hello", 3, True)
+    expected = {"event": "made it", "name": "Lamp", "size": 4, "level": "info", "logger": "mine"}
+    assert bound | expected == bound
+    assert failed["exception"].endswith("ValueError")
+    assert failed["level"] == "error"
+
+
 def test_libraries_and_warnings_come_in_the_same_format(
     configure: Configure, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -103,3 +170,13 @@ def test_lines_are_readable_in_development(
     configure("INFO", "development")
     logging.getLogger("mine").warning("careful")
     assert "careful" in capsys.readouterr().err.partition("{")[0]
+{% if cookiecutter.__celery %}
+
+
+def test_the_arguments_that_celery_adds_to_its_lines_are_not_told(
+    configure: Configure, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure("INFO")
+    logging.getLogger("celery.app.trace").error("lost", extra={"data": {"kwargs": ADDRESS}})
+    assert ADDRESS not in json.dumps(logged(capsys))
+{% endif %}

@@ -2,19 +2,28 @@
 
 import logging
 import sys
+import textwrap
 import time
 import traceback
+from collections.abc import MutableMapping
 from datetime import UTC, datetime
 from typing import Any, cast
 
+import structlog
 from asgi_correlation_id import correlation_id
-from structlog import contextvars, dev, processors
+from structlog import contextvars, dev, processors, stdlib
 
 from .settings import Settings
 
+# Not given to the one line: what every record has, and what is added for formatters of others.
+OWN = {*vars(logging.makeLogRecord({})), "message", "asctime", "color_message"}
+{% if cookiecutter.__celery %}
+OWN.add("data")  # Celery's: the arguments of a task, which may hold an address
+{% endif %}
+
 
 class Formatter(logging.Formatter):
-    """What structlog makes of a line: the event, and the keys bound to the context."""
+    """What structlog makes of a line: the event, and the keys of the context and of the line."""
 
     def __init__(self, *, json: bool) -> None:
         super().__init__()
@@ -23,25 +32,35 @@ class Formatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, as JSON or for people."""
-        line: dict[str, Any] = {"event": record.getMessage(), **contextvars.get_contextvars()}
+        line: dict[str, Any] = {"event": "", **contextvars.get_contextvars()}
+        if begun := line.pop("begun", None):
+            line["duration"] = round(time.perf_counter() - begun, 6)
+        has = vars(record)
+        line |= {name: has[name] for name in has if name not in OWN}
+        line |= line.pop("_structlog", {})
+        line["event"] = record.getMessage()
         line["level"] = record.levelname.lower()
         line["logger"] = record.name
         line["timestamp"] = datetime.fromtimestamp(record.created, UTC).isoformat()
         if request_id := correlation_id.get():
             line["request_id"] = request_id
-        if begun := line.pop("begun", None):
-            line["duration"] = round(time.perf_counter() - begun, 6)
         if record.name == "uvicorn.access":
             _, method, target, _, status = cast("tuple[Any, ...]", record.args)
             path = target.partition("?")[0]  # a query may hold an address
             line.update(event="request", method=method, path=path, status=status)
         if record.exc_info and (error := record.exc_info[1]):
             line["exception"] = _traceback(error)
+        if record.stack_info:
+            line["stack"] = record.stack_info
         return str(self._render(None, "", line))
 
 
 def configure_logging(settings: Settings) -> None:
-    """Give every line of this process one format, unless its root logger has a handler already."""
+    """Give every line of this process one format, unless its root logger has a handler already.
+
+    It does not matter whether ``logging`` or ``structlog.get_logger()`` wrote it.
+    """
+    structlog.configure([_to_logging], logger_factory=stdlib.LoggerFactory())
     handler = logging.StreamHandler()
     handler.setFormatter(Formatter(json=settings.environment == "production"))
     logging.basicConfig(level=settings.log_level, handlers=[handler])
@@ -53,6 +72,12 @@ def configure_logging(settings: Settings) -> None:
         logger.setLevel(logging.NOTSET)
 
 
+def _to_logging(logger: Any, method: str, event: MutableMapping[str, Any]) -> dict[str, Any]:
+    call = stdlib.render_to_log_kwargs(logger, method, event)
+    # In one key, as logging refuses those that its records have: name, for one.
+    return {**call, "extra": {"_structlog": call["extra"]}}
+
+
 def _traceback(error: BaseException) -> str:
     """Return a traceback; above ``DEBUG`` without the texts of errors, which quote addresses."""
     if logging.root.isEnabledFor(logging.DEBUG):
@@ -60,7 +85,12 @@ def _traceback(error: BaseException) -> str:
     return f"Traceback (most recent call last):\n{_frames(error)}"
 
 
-def _frames(error: BaseException) -> str:
-    cause = error.__cause__ or error.__context__
-    before = f"{_frames(cause)}\n" if cause else ""
-    return before + "".join(traceback.format_tb(error.__traceback__)) + type(error).__qualname__
+def _frames(error: BaseException, *above: BaseException) -> str:
+    above += (error,)
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    before = f"{_frames(cause, *above)}\n" if cause and cause not in above else ""
+    text = before + "".join(traceback.format_tb(error.__traceback__)) + type(error).__qualname__
+    if isinstance(error, BaseExceptionGroup):
+        for each in error.exceptions:
+            text += "\n" + textwrap.indent(_frames(each, *above), "  | ")
+    return text
