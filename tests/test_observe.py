@@ -1,6 +1,7 @@
 """What happens is seen: in the logs, by a real Prometheus, in traces; and no address leaks."""
 
 import json
+import os
 import re
 import subprocess
 import threading
@@ -20,7 +21,7 @@ from aiosmtpd.controller import Controller
 from harness.probes import add_probes
 from harness.project import SLUG, Project
 from harness.servers import Redis
-from harness.service import Process, Service, free_port, running, until
+from harness.service import Process, Service, free_port, refusal, running, until
 
 from .conftest import Bake, need, started
 
@@ -385,3 +386,32 @@ def test_each_alert_fires_when_it_should_and_not_before(
         ["promtool", "test", "rules", str(file)], capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_folders_of_metrics_last_as_long_as_their_services(
+    project: Project, tmp_path: Path
+) -> None:
+    def start_another() -> set[Path]:
+        for folder in tmp_path.glob("*metrics-*"):
+            os.utime(folder, (0, 0))
+        project.run(project.bin("python"), "-c", f"import {SLUG}", TMPDIR=str(tmp_path))
+        return set(tmp_path.glob("*metrics-*"))
+
+    left = start_another()
+    data = tmp_path / "data"
+    with running(project, data, "--workers", "2", TMPDIR=str(tmp_path)) as service:
+        held = set(tmp_path.glob("*metrics-*")) - left
+        assert len(held) == 1 + bool(service.worker)
+        found = start_another()
+        assert found >= held
+        assert not found & left
+        assert service.client.get("/metrics").status_code == 200
+    assert not start_another() & held
+
+
+def test_a_folder_of_metrics_that_can_t_be_made_is_named(project: Project, tmp_path: Path) -> None:
+    command = [project.bin("python"), "-c", f"import {SLUG}"]
+    settings = {"PROMETHEUS_MULTIPROC_DIR": "/dev/null/metrics"}
+    output = refusal(command, project.path, tmp_path / "log", **settings)
+    assert output.startswith("error: PROMETHEUS_MULTIPROC_DIR: ")
+    assert len(output.splitlines()) == 1

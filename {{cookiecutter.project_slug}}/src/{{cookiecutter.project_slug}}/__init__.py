@@ -1,15 +1,39 @@
-import atexit
+import contextlib
 import hashlib
 import multiprocessing
 import os
 import shutil
+import sys
 import tempfile
+import time
+from pathlib import Path
 
-# The processes of a service count together, in a folder that prometheus_client must know before
-# anything imports it. It is named after a secret that they alone share.
-if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-    _secret = hashlib.sha256(multiprocessing.current_process().authkey).hexdigest()
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = _folder = f"{tempfile.gettempdir()}/metrics-{_secret}"
-    os.makedirs(_folder, mode=0o700, exist_ok=True)
-    if not multiprocessing.parent_process():
-        atexit.register(shutil.rmtree, _folder, ignore_errors=True)
+
+def _metrics_folder() -> str:
+    """Return a folder named after a secret that the processes of a service alone share."""
+    secret = hashlib.sha256(multiprocessing.current_process().authkey).hexdigest()
+    folder = Path(tempfile.gettempdir(), f"{__name__}-metrics-{secret}")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if sys.platform != "win32":
+        import fcntl
+
+        # Each locks it while it lives. What nobody locks was left: uvicorn ends by SIGTERM, without
+        # atexit. A minute, as another service may have made its own and not locked it yet.
+        fcntl.flock(os.open(folder, os.O_RDONLY), fcntl.LOCK_SH)
+        for left in folder.parent.glob(f"{__name__}-metrics-*"):
+            with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+                descriptor = os.open(left, os.O_RDONLY)
+                stack.callback(os.close, descriptor)
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if left.stat().st_mtime < time.time() - 60:
+                    shutil.rmtree(left)
+    return str(folder)
+
+
+# They count together, in files; prometheus_client must know where before anything imports it.
+try:
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = _metrics_folder()
+    os.makedirs(os.environ["PROMETHEUS_MULTIPROC_DIR"], exist_ok=True)
+except OSError as error:
+    sys.exit(f"error: PROMETHEUS_MULTIPROC_DIR: {error}")
