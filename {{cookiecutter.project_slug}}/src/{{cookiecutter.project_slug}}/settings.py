@@ -12,7 +12,7 @@ from email.message import EmailMessage
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, NoReturn, Self
 
 {% if cookiecutter.include_email_task %}
 from email_validator import validate_email
@@ -138,16 +138,22 @@ class Settings(BaseSettings):
         return self
 
 
-def refuse(record: logging.LogRecord) -> bool:
-    """Raise a warning's text as a ValueError."""
-    raise ValueError(record.getMessage())
+def refuse(*problems: str) -> NoReturn:
+    """Exit with a line for each; uvicorn's ``--workers`` tries again after any code but 3."""
+    for problem in problems:
+        print(f"error: {problem}", file=sys.stderr)
+    raise SystemExit(3)
+
+
+def _raise(warning: logging.LogRecord) -> bool:
+    raise ValueError(warning.getMessage())
 
 
 @lru_cache
 def get_settings() -> Settings:
     """Return the settings; where one is bad, exit with a line for each."""
     os.umask(0o077)  # nobody else can read what is written to DATA_DIR
-    logging.getLogger("dotenv.main").addFilter(refuse)  # it warns of lines that it can't read
+    logging.getLogger("dotenv.main").addFilter(_raise)  # it warns of lines that it can't read
     secrets = os.environ.get("SECRETS_DIR") or None
     try:
         if secrets:
@@ -156,13 +162,14 @@ def get_settings() -> Settings:
             secrets = "/run/secrets"
         return Settings(_secrets_dir=secrets)  # type: ignore[call-arg]  # mypy knows the fields only
     except ValidationError as error:
+        problems = []
         for problem in error.errors(include_url=False, include_input=False):
             name = "_".join(str(part) for part in problem["loc"]).upper()
             text = problem["msg"].removeprefix("Value error, ")
             if problem["type"] == "extra_forbidden":
                 text = "there is no such setting (see .env.example)"
-            print(f"error: {name}: {text}" if name else f"error: {text}", file=sys.stderr)
+            problems.append(f"{name}: {text}" if name else text)
+        refuse(*problems)
     except (OSError, ValueError) as error:  # of a file; pydantic has it as the cause
         why = f"{error}: {error.__cause__}" if error.__cause__ else error
-        print(f"error: .env or SECRETS_DIR: {why}", file=sys.stderr)
-    raise SystemExit(3)  # by which uvicorn --workers knows that another try is in vain
+        refuse(f".env or SECRETS_DIR: {why}")
