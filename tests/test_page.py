@@ -389,6 +389,8 @@ def test_the_readmes_picture_can_be_made_anew(
         mailbox.delay = 5
         expect(welcome(page, "ada@example.com")).to_have_class("running")
         expect(welcome(page, "grace@example.com")).to_have_class("queued")
+        heights = {status.bounding_box()["height"] for status in page.locator(".status").all()}  # type: ignore[index]
+        assert len(heights) == 1, "a status takes two lines"
         page.screenshot(path=picture, full_page=True)
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert picture.stat().st_size < 150_000
