@@ -32,8 +32,9 @@ def _metrics_folder() -> str:
 
 # They count together, in files; prometheus_client must know where before anything imports it.
 try:
-    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        os.makedirs(os.environ["PROMETHEUS_MULTIPROC_DIR"], exist_ok=True)
+    else:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = _metrics_folder()
-    os.makedirs(os.environ["PROMETHEUS_MULTIPROC_DIR"], exist_ok=True)
 except OSError as error:
     sys.exit(f"error: PROMETHEUS_MULTIPROC_DIR: {error}")
