@@ -7,6 +7,7 @@ import pty
 import re
 import select
 import shutil
+import signal
 import subprocess
 import sys
 import termios
@@ -95,6 +96,11 @@ def assert_renders(path: Path, **answers: object) -> None:
     assert contents(Project(path)) == expected
 
 
+def _take_terminal() -> None:
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell has its background commands ignore it
+
+
 class Terminal:
     """A command that runs on a pseudo-terminal, so that Ctrl-C reaches it as it does a person's."""
 
@@ -109,7 +115,7 @@ class Terminal:
             stdout=slave,
             stderr=slave,
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            preexec_fn=_take_terminal,
         )
         os.close(slave)
 
