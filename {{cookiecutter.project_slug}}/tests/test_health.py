@@ -1,6 +1,12 @@
 """Health, and the status of what does not exist."""
 
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from fastapi import Request, Response
 from starlette.testclient import TestClient
+
+from {{ cookiecutter.project_slug }}.main import create_app
 
 
 def test_a_running_service_is_live_and_ready(client: TestClient) -> None:
@@ -13,6 +19,19 @@ def test_a_request_keeps_its_id_unless_that_is_odd(client: TestClient) -> None:
         answer = client.get("/health/live", headers={"X-Request-ID": given})
         told = answer.headers["X-Request-ID"]
         assert told == given if given == "order-42" else len(told) == 32
+
+
+def test_no_middleware_hides_the_id_of_a_request(data_dir: Path) -> None:
+    app = create_app()
+
+    @app.middleware("http")
+    async def fail(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> None:
+        await call_next(request)
+        raise RuntimeError
+
+    client = TestClient(app, raise_server_exceptions=False)
+    answer = client.get("/health/live", headers={"X-Request-ID": "order-42"})
+    assert (answer.status_code, answer.headers["X-Request-ID"]) == (500, "order-42")
 
 
 def test_an_id_that_was_never_given_out_is_not_found(client: TestClient) -> None:

@@ -9,6 +9,7 @@ from uuid import uuid4
 from asgi_correlation_id import CorrelationIdMiddleware
 from fastapi import FastAPI, Security
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.types import ASGIApp
 
 {% if cookiecutter.include_email_task %}
 from .api.emails import router as emails
@@ -31,13 +32,25 @@ def request_id(given: str) -> str:
     return given if re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", given) else uuid4().hex
 
 
+class Service(FastAPI):
+    """FastAPI's, with ``X-Request-ID`` for all of a request, its tasks and its 500 too."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Return every middleware, and around them the one that sets the id.
+
+        What ``@app.middleware("http")`` adds would hide the id from all that is further out.
+        """
+        stack = super().build_middleware_stack()
+        return CorrelationIdMiddleware(stack, validator=None, transformer=request_id)
+
+
 def create_app() -> FastAPI:
     """Build the service; exits with a line for what keeps it from its work."""
     settings = get_settings()
     configure_logging(settings)
     backend = open_backend(settings)
     package = metadata("{{ cookiecutter.project_slug }}")
-    app = FastAPI(
+    app = Service(
         title={{ cookiecutter.__project_name_python }},
         summary=package["Summary"],
         version=package["Version"],
@@ -48,8 +61,6 @@ def create_app() -> FastAPI:
     )
     hosts = [*settings.allowed_hosts.split(","), "127.0.0.1"]  # by which health checks call it
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts)
-    # X-Request-ID, which a request's tasks carry on.
-    app.add_middleware(CorrelationIdMiddleware, validator=None, transformer=request_id)
     app.add_middleware(security_headers)
     app.add_middleware(RequestMetrics)
     app.add_exception_handler(Unavailable, unavailable)

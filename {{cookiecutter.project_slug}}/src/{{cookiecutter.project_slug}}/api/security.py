@@ -3,7 +3,6 @@
 import secrets
 from typing import Annotated
 
-from asgi_correlation_id import correlation_id
 from fastapi import HTTPException, Request, Security
 from fastapi.responses import JSONResponse
 from fastapi.security import APIKeyHeader
@@ -26,7 +25,6 @@ HEADERS = [
 async def internal_error(_: Request, _error: Exception) -> JSONResponse:
     """Return the 500 for an error that nobody caught, which goes out past every middleware."""
     response = JSONResponse({"detail": "Internal Server Error"}, 500)
-    response.headers["X-Request-ID"] = correlation_id.get() or ""
     response.raw_headers += HEADERS
     return response
 
