@@ -84,3 +84,14 @@ def test_the_task_that_it_adds_works(bake: Bake, fresh: Project, tmp_path: Path)
         assert (end["name"], end["status"]) == ("export", "succeeded")
         output = (service.worker or service.api).output
         until(lambda: "exporting sales" in output(), 10, "it has printed")
+
+
+def test_a_task_in_a_package_of_its_own_is_found_too(bake: Bake) -> None:
+    project = bake(task_backend="Celery")
+    folder = project.path / "src" / SLUG / "tasks" / "reports"
+    folder.mkdir()
+    (folder / "__init__.py").touch()
+    source = blocks(project, "python")[0].replace("..taskqueue", "...taskqueue")
+    (folder / "sales.py").write_text(source)
+    listing = f"from {SLUG}.worker import app; print(*app.tasks)"
+    assert "export" in project.run("uv", "run", "python", "-c", listing).split()

@@ -1,7 +1,7 @@
 """The background tasks: every module here is imported, so that its tasks are known."""
 
 from importlib import import_module
-from pkgutil import iter_modules
+from pkgutil import walk_packages
 
-for _module in iter_modules(__path__, f"{__name__}."):
+for _module in walk_packages(__path__, f"{__name__}."):
     import_module(_module.name)
