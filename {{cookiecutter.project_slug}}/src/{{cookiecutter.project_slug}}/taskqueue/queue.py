@@ -1,6 +1,7 @@
 """``TaskQueue``: what an endpoint takes to enqueue tasks, on a router of ``TaskRoute``."""
 
 from collections.abc import Awaitable, Callable
+from math import inf
 from typing import Annotated, ParamSpec
 
 from fastapi import BackgroundTasks, Depends, HTTPException, Request, Response
@@ -75,7 +76,8 @@ async def _store(request: Request, calls: list[Call], response: Response) -> Non
 # async, or FastAPI runs them on the 40 threads that slow plain endpoints can fill.
 async def _pending_tasks(request: Request) -> PendingTasks:
     # FastAPI refuses a body that no endpoint reads only as the response goes out: too late.
-    if int(request.headers.get("Content-Length", 0)) > request.scope[MAX_BODY_SIZE_SCOPE_KEY]:
+    limit = request.scope.get(MAX_BODY_SIZE_SCOPE_KEY, inf)
+    if int(request.headers.get("Content-Length", 0)) > limit:
         raise HTTPException(413, "Content Too Large")
     try:
         pending: PendingTasks = request.scope["pending_tasks"]
