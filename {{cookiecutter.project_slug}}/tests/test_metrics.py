@@ -5,6 +5,8 @@ from pathlib import Path
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
+from {{ cookiecutter.project_slug }}.api.health import router as health
+from {{ cookiecutter.project_slug }}.main import create_app
 from {{ cookiecutter.project_slug }}.taskqueue import task
 from {{ cookiecutter.project_slug }}.taskqueue.runner import attempt
 from {{ cookiecutter.project_slug }}.taskqueue.task import Call
@@ -40,6 +42,16 @@ def test_requests_are_counted_by_route(client: TestClient) -> None:
     text = client.get("/metrics").text
     assert "0123456789abcdef" not in text
     assert "INVENTED" not in text
+
+
+def test_a_route_has_the_prefix_of_its_router(data_dir: Path) -> None:
+    app = create_app()
+    app.include_router(health, prefix="/v2")
+    with TestClient(app) as client:
+        client.get("/v2/health/live")
+        found = samples(client)
+    key = frozenset({"GET", "/v2/health/live", "200"})
+    assert found["http_request_duration_seconds_count", key] == 1
 
 
 def test_attempts_are_counted_by_task_and_outcome(client: TestClient, data_dir: Path) -> None:

@@ -49,8 +49,10 @@ class RequestMetrics:
             await self.app(scope, receive, observed)
         finally:
             if scope["type"] == "http":
-                # Bounded, as a path is not, nor what a client may call its method.
-                route = getattr(scope.get("route"), "path", "")
+                # Bounded, as a path is not, nor what a client may call its method. Where there is
+                # a context, its path has the prefix of the router, and the route's has not.
+                context = scope.get("fastapi", {}).get("effective_route_context")
+                route = getattr(context or scope.get("route"), "path", "")
                 method = scope["method"] if scope["method"] in HTTPMethod.__members__ else "OTHER"
                 labels = REQUESTS.labels(method, route, status)
                 labels.observe(time.perf_counter() - begun)
