@@ -162,6 +162,7 @@ def test_libraries_and_warnings_come_in_the_same_format(
     assert (access["method"], access["path"], access["status"]) == ("POST", "/a/", 202)
     assert ADDRESS not in json.dumps(access)
     assert (warning["logger"], warning["level"]) == ("py.warnings", "warning")
+    assert not warning["event"].endswith("\n")
 
 
 def test_lines_are_readable_in_development(

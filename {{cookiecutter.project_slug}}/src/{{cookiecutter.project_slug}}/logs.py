@@ -38,7 +38,7 @@ class Formatter(logging.Formatter):
         has = vars(record)
         line |= {name: has[name] for name in has if name not in OWN}
         line |= line.pop("_structlog", {})
-        line["event"] = record.getMessage()
+        line["event"] = record.getMessage().rstrip()  # warnings and uvicorn's errors end the line
         line["level"] = record.levelname.lower()
         line["logger"] = record.name
         line["timestamp"] = datetime.fromtimestamp(record.created, UTC).isoformat()
