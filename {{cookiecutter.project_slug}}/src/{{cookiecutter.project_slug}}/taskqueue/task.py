@@ -51,7 +51,7 @@ class Task(Generic[P]):
     def __post_init__(self) -> None:
         if self.name in REGISTRY:
             raise ValueError(f"two tasks are called {self.name!r}")
-        if not all(p.kind in BY_NAME for p in self._signature.parameters.values()):
+        if not all(p.kind in BY_NAME for p in self.signature.parameters.values()):
             raise TypeError(f"{self.name}: a task's arguments are stored by name: no *, ** or /")
         if inspect.isgeneratorfunction(self.function) or inspect.isasyncgenfunction(self.function):
             raise TypeError(f"{self.name}: a task does not yield: nobody would run it")
@@ -67,12 +67,9 @@ class Task(Generic[P]):
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Any:
         return self.function(*args, **kwargs)
 
-    def bind(self, /, *args: P.args, **kwargs: P.kwargs) -> dict[str, Any]:
-        """Return the arguments by name; raises TypeError where they do not fit."""
-        return self._signature.bind(*args, **kwargs).arguments
-
     @cached_property
-    def _signature(self) -> inspect.Signature:
+    def signature(self) -> inspect.Signature:
+        """Return the function's."""
         return inspect.signature(self.function)
 
     def retry_delay(self, attempts: int) -> float:
@@ -128,7 +125,7 @@ class Call:
     @classmethod
     def of(cls, task: Task[P], /, *args: P.args, **kwargs: P.kwargs) -> "Call":
         """Raises TypeError or ValueError for arguments that do not fit the task or are no JSON."""
-        arguments = json.dumps(task.bind(*args, **kwargs), allow_nan=False)
+        arguments = json.dumps(task.signature.bind(*args, **kwargs).arguments, allow_nan=False)
         return cls(task.name, arguments, correlation_id.get() or "")
 
 
