@@ -22,7 +22,7 @@ from .api.page import router as page
 from .api.security import internal_error, require_api_key, security_headers
 from .api.tasks import router as tasks
 from .logs import configure_logging
-from .metrics import RequestMetrics
+from .metrics import request_metrics
 from .settings import get_settings
 from .taskqueue import Unavailable, open_backend, unavailable
 
@@ -62,7 +62,7 @@ def create_app() -> FastAPI:
     hosts = [*settings.allowed_hosts.split(","), "127.0.0.1"]  # by which health checks call it
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts)
     app.add_middleware(security_headers)
-    app.add_middleware(RequestMetrics)
+    app.add_middleware(request_metrics)
     app.add_exception_handler(Unavailable, unavailable)
     app.add_exception_handler(Exception, internal_error)
     app.state.backend = backend

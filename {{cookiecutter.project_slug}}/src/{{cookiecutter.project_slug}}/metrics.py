@@ -30,13 +30,10 @@ def exposition(gauges: dict[str, float]) -> bytes:
     return generate_latest(registry()) + "".join(lines).encode()
 
 
-class RequestMetrics:
-    """Middleware that measures requests."""
+def request_metrics(app: ASGIApp) -> ASGIApp:
+    """Wrap an application: its requests are measured."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def measured(scope: Scope, receive: Receive, send: Send) -> None:
         begun = time.perf_counter()
         status = 500  # of an error that nobody caught
 
@@ -46,7 +43,7 @@ class RequestMetrics:
             await send(message)
 
         try:
-            await self.app(scope, receive, observed)
+            await app(scope, receive, observed)
         finally:
             if scope["type"] == "http":
                 # Bounded, as a path is not, nor what a client may call its method. Where there is
@@ -56,3 +53,5 @@ class RequestMetrics:
                 method = scope["method"] if scope["method"] in HTTPMethod.__members__ else "OTHER"
                 labels = REQUESTS.labels(method, route, status)
                 labels.observe(time.perf_counter() - begun)
+
+    return measured
