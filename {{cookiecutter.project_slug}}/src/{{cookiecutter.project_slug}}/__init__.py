@@ -19,12 +19,10 @@ def _metrics_folder() -> str:
 
         # Each locks it while it lives. What nobody locks was left: uvicorn ends by SIGTERM, without
         # atexit. A minute, as another service may have made its own and not locked it yet.
-        fcntl.flock(os.open(folder, os.O_RDONLY), fcntl.LOCK_SH)
+        fcntl.flock(os.open(folder / "lock", os.O_CREAT, 0o600), fcntl.LOCK_SH)
         for left in folder.parent.glob(f"{__name__}-metrics-*"):
-            with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
-                descriptor = os.open(left, os.O_RDONLY)
-                stack.callback(os.close, descriptor)
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with contextlib.suppress(OSError), (left / "lock").open() as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if left.stat().st_mtime < time.time() - 60:
                     shutil.rmtree(left)
     return str(folder)
