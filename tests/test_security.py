@@ -188,16 +188,22 @@ def test_production_hides_the_docs_and_reads_its_key_from_a_file(
 
 
 @only_background_tasks
-def test_a_bad_setting_ends_several_processes_too(project: Project, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("LOG_LEVEL", "loud"), ("PROMETHEUS_MULTIPROC_DIR", "/dev/null/metrics")],
+)
+def test_a_bad_setting_ends_several_processes_too(
+    project: Project, tmp_path: Path, name: str, value: str
+) -> None:
     options = ["--workers", "2", "--port", str(free_port())]
     command = [project.bin("uvicorn"), f"{SLUG}.main:app", *options]
-    settings = {"DATA_DIR": str(tmp_path / "data"), "LOG_LEVEL": "loud"}
+    settings = {"DATA_DIR": str(tmp_path / "data"), name: value}
     process = Process(command, project.path, tmp_path / "log", **settings)
     try:
         until(lambda: not process.alive(), 20, "it stops")  # with uvicorn's code, which is 0
     finally:
         process.stop()
-    assert "error: LOG_LEVEL: " in process.output()
+    assert f"error: {name}: " in process.output()
 
 
 def test_a_setting_never_shows_a_secret(project: Project, tmp_path: Path) -> None:

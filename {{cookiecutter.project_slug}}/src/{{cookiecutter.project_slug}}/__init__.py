@@ -8,6 +8,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from .settings import refuse
+
 
 def _metrics_folder() -> str:
     """Return a folder named after a secret that the processes of a service alone share."""
@@ -35,4 +37,4 @@ try:
     else:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = _metrics_folder()
 except OSError as error:
-    sys.exit(f"error: PROMETHEUS_MULTIPROC_DIR: {error}")
+    refuse(f"PROMETHEUS_MULTIPROC_DIR: {error}")
