@@ -57,14 +57,13 @@ def create_app() -> FastAPI:
         lifespan=lambda _: backend,  # open while the service runs
         openapi_url="/openapi.json" if settings.pages else None,  # none: no /docs, no /redoc
         max_body_size=65_536,  # bytes; an endpoint that takes more says so by its own
+        exception_handlers={Unavailable: unavailable, Exception: internal_error},
         telemetry={"auto_configure": True},  # by OTEL_EXPORTER_OTLP_ENDPOINT
     )
     hosts = [*settings.allowed_hosts.split(","), "127.0.0.1"]  # by which health checks call it
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts)
     app.add_middleware(security_headers)
     app.add_middleware(request_metrics)
-    app.add_exception_handler(Unavailable, unavailable)
-    app.add_exception_handler(Exception, internal_error)
     app.state.backend = backend
     protected: dict[str, Any] = {}
     if settings.api_key:

@@ -79,10 +79,9 @@ async def _pending_tasks(request: Request) -> PendingTasks:
     limit = request.scope.get(MAX_BODY_SIZE_SCOPE_KEY, inf)
     if int(request.headers.get("Content-Length", 0)) > limit:
         raise HTTPException(413, "Content Too Large")
-    try:
-        pending: PendingTasks = request.scope["pending_tasks"]
-    except KeyError:
-        raise RuntimeError("TaskQueue needs APIRouter(route_class=TaskRoute)") from None
+    pending: PendingTasks | None = request.scope.get("pending_tasks")
+    if pending is None:
+        raise RuntimeError("TaskQueue needs APIRouter(route_class=TaskRoute)")
     return pending
 
 
