@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -127,6 +128,13 @@ def start(
     return api, [worker]
 
 
+def memory(container: Container) -> int:
+    """Return the KiB of all its processes; what they share counts once."""
+    command = "grep --no-filename ^Pss: /proc/[0-9]*/smaps_rollup"
+    lines = container.exec("sh", "-c", command).stdout.splitlines()
+    return sum(int(line.split()[1]) for line in lines)
+
+
 def test_it_runs_without_root_without_writing_and_stops_in_time(
     run: Run, images: dict[str, Stage], project: Project
 ) -> None:
@@ -148,6 +156,9 @@ def test_it_runs_without_root_without_writing_and_stops_in_time(
         assert 'task_attempts_total{outcome="succeeded",task="write_log"} 1.0' in (
             worker.exec("python", "-c", code).stdout
         )
+    pods = re.findall(r"requests:.*?memory: (\d+)Mi", project.read("kubernetes.yaml"), re.DOTALL)
+    for container, asked in zip((api, *workers), pods, strict=True):
+        assert 30_000 < memory(container) < int(asked) * 1024
     grace = float(compose["api"]["stop_grace_period"].removesuffix("s"))
     for container in (api, *workers):
         assert container.stop(grace) == 0, container.output()
