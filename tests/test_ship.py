@@ -202,6 +202,8 @@ def test_the_manifest_is_valid_and_fits_the_image(bake: Bake, backend: str) -> N
             default(project, variable["name"])
     api = workloads["api"]["spec"]["template"]["spec"]["containers"][0]
     assert api["livenessProbe"]["httpGet"]["path"] in commands["api"]["HEALTHCHECK"]
+    (start,) = re.findall(r"--start-period=(\d+)s", commands["api"]["HEALTHCHECK"])
+    assert api["livenessProbe"]["initialDelaySeconds"] == int(start)
     assert api["readinessProbe"]["httpGet"]["path"] == "/health/ready"
     for probe in ("livenessProbe", "readinessProbe"):
         (host,) = api[probe]["httpGet"]["httpHeaders"]
