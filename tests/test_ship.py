@@ -269,6 +269,9 @@ def test_the_pipeline_fits_the_published_schema(bake: Bake, backend: str) -> Non
     project = bake(task_backend=backend, ci="GitLab CI")
     schema(project, "gitlab-ci", ".gitlab-ci.yml")
     schema(project, "renovate", "renovate.json")
+    # Else what tells no time waits for ever: uv.lock, and images that are not Docker Hub's.
+    # https://docs.renovatebot.com/key-concepts/minimum-release-age/
+    assert load(project, "renovate.json")["minimumReleaseAgeBehaviour"] == "timestamp-optional"
     # What is run for the other CI below is all that this one runs.
     rest = commands(bake(task_backend=backend))
     assert commands(project) == ["pip install uv", *rest]
