@@ -243,6 +243,9 @@ def test_the_workflow_passes_the_linters(bake: Bake, backend: str) -> None:
     project = bake(task_backend=backend)
     schema(project, "github-workflows", ".github/workflows/ci.yml")
     schema(project, "dependabot", ".github/dependabot.yml")
+    updates = load(project, ".github/dependabot.yml")["updates"]
+    excluded = {each["package-ecosystem"]: each.get("exclude-paths", []) for each in updates}
+    assert excluded["docker"] == ["kubernetes.yaml"]
     subprocess.run(["git", "init", "--quiet"], cwd=project.path, check=True)
     check(project, "jactionlint", "--strict-exit")
     check(project, "zizmor", "--offline", "--persona=pedantic", ".")
