@@ -169,6 +169,14 @@ def test_compose_is_valid_and_fits_the_image(bake: Bake, backend: str, email: bo
     assert all(port.startswith("127.0.0.1:") for port in ports)
 
 
+def test_every_reader_of_env_files_takes_the_same_values(bake: Bake, backend: str) -> None:
+    """kubectl takes a value as it is; Compose and the service itself take some things off."""
+    text = bake(task_backend=backend).read(".env.example")
+    assert "without quotes, $ or a comment" in text
+    values = [line.partition("=")[2] for line in text.splitlines() if not line.startswith("#")]
+    assert not re.search(r"[\"'$#]", "".join(values))
+
+
 # Kubernetes.
 
 
