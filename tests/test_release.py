@@ -187,3 +187,4 @@ def test_what_contributing_names_is_there() -> None:
         assert re.search(rf"(?m)^{target}:", makefile), target
     for path in re.findall(r"`((?:\w+/)*\w+\.(?:md|py|toml|json))`", text):
         assert (TEMPLATE / path).exists() or path == "main.py", path
+    assert "need root" in text  # as those of tests/test_container.py do, in a release too
