@@ -12,9 +12,9 @@ def remove_empty_folders() -> None:
 
 def next_steps(slug: str, celery: bool, any_task: bool) -> list[str]:
     """Return the next commands, fit to the answers."""
-    steps = [f"cd {slug}", "uv sync", "make run"]
+    steps = [f"cd {slug}", "uv sync", f"uv run uvicorn {slug}.main:app --reload"]
     if celery:
-        steps[2] += "        # and, in a second terminal: make worker"
+        steps.append(f"uv run celery -A {slug}.worker worker  # in a second terminal")
     if not any_task:
         steps.append("# then add a first task: README.md says how")
     return steps
