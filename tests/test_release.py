@@ -178,6 +178,8 @@ def test_the_workflow_runs_each_week_with_least_rights_what_is_there() -> None:
         assert step.get("with", {}).get("persist-credentials", False) is False
         if target := re.search(r"\bmake (\S+)$", step.get("run", "")):
             assert re.search(f"(?m)^{target[1]}:", (TEMPLATE / "Makefile").read_text("utf-8"))
+    # A push must not end the weekly run.
+    assert "github.event_name" in workflow["concurrency"]["group"]
 
 
 def test_what_contributing_names_is_there() -> None:
