@@ -321,6 +321,22 @@ def test_an_idle_worker_outlasts_a_redis_that_is_a_replica_for_a_while(
     assert service.wait_for_task(task_id)["status"] == "succeeded"
 
 
+@pytest.mark.parametrize("broker", ["Redis"], indirect=True)
+def test_a_worker_outlasts_a_redis_that_refuses_writes(service: Service, broker: Redis) -> None:
+    ids = add(service, "sleep 1")
+    until(lambda: those_that(service, "begins"), 10, "it runs")
+    # As it does for a full disk too (stop-writes-on-bgsave-error).
+    broker.ask("CONFIG", "SET", "min-replicas-to-write", "1")
+    refuses(service)
+    until(lambda: those_that(service, "ends"), 10, "it ends, and can't be acknowledged")
+    time.sleep(2)
+    broker.ask("CONFIG", "SET", "min-replicas-to-write", "0")
+    ids += add(service, "sleep 0")
+    assert [service.wait_for_task(task_id)["status"] for task_id in ids] == ["succeeded"] * 2
+    assert service.worker
+    assert service.worker.alive()
+
+
 @on_each_broker
 def test_a_task_is_kept_when_its_worker_dies_as_it_takes_it(service: Service) -> None:
     assert service.worker
