@@ -354,6 +354,28 @@ def test_a_url_that_cannot_be_used_stops_the_start(
         assert "hidden" not in output
 
 
+def test_tasks_that_are_late_do_not_go_out_in_part(probes: Project, redis: Redis) -> None:
+    script = f"""
+from itertools import count
+from types import SimpleNamespace
+
+from {SLUG}.taskqueue import celery
+from {SLUG}.taskqueue.task import Call
+from {SLUG}.worker import app
+
+celery.time = SimpleNamespace(monotonic=count().__next__)  # late for the last one
+calls = [Call("probe", '{{"what": "sleep 0"}}', "") for _ in range(1001)]
+try:
+    celery.publish(app, calls, deadline=999.5)
+except TimeoutError:
+    print(celery.load_status(app, calls[0].task_id).error)
+"""
+    before = redis.ask("LLEN", SLUG)
+    told = probes.run("uv", "run", "python", "-c", script, CELERY_BROKER_URL=redis.url)
+    assert told.endswith("not accepted\n")
+    assert redis.ask("LLEN", SLUG) == before
+
+
 def test_a_taken_port_for_metrics_stops_the_worker(probes: Project, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
