@@ -6,9 +6,10 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import pytest
+from jinja2 import Environment
 from pytest_cookies.plugin import Cookies
 
 from harness.probes import add_probes
@@ -65,6 +66,23 @@ def _types_of_libraries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
     """Keep mypy's cache from one project to the next: most of its work is the libraries'."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MYPY_CACHE_DIR", str(tmp_path_factory.mktemp("mypy")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compiled_templates() -> Iterator[None]:
+    """Keep what Jinja compiles from one bake in this process to the next: it is most of each."""
+    compiled: dict[object, Any] = {}
+    compile_: Any = Environment.compile
+
+    def compile_once(environment: Environment, source: str, *names: str | None) -> Any:
+        key = environment.lexer, source, names  # a lexer stands for all the options of Jinja
+        if key not in compiled:
+            compiled[key] = compile_(environment, source, *names)
+        return compiled[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Environment, "compile", compile_once)
         yield
 
 
