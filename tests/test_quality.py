@@ -22,7 +22,7 @@ def test_is_formatted(installed: Project) -> None:
 @pytest.mark.xdist_group("mypy")  # on one worker, for its cache
 @pytest.mark.parametrize("platform", [sys.platform, "win32"])
 def test_is_typed(installed: Project, platform: str) -> None:
-    cache = f"{os.environ['MYPY_CACHE_DIR']}-{platform}"
+    cache = os.environ["MYPY_CACHE_DIR"] + ("" if platform == sys.platform else f"-{platform}")
     installed.run("uv", "run", "mypy", "--platform", platform, MYPY_CACHE_DIR=cache)
 
 

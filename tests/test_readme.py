@@ -60,6 +60,7 @@ def test_every_command_runs(fresh: Project, tmp_path: Path) -> None:
     assert (fresh.path / ".git" / "hooks" / "pre-commit").exists()
 
 
+@pytest.mark.xdist_group("mypy")
 def test_the_task_that_it_adds_works(bake: Bake, fresh: Project, tmp_path: Path) -> None:
     celery = "celery" in fresh.read("pyproject.toml")
     project = bake(
