@@ -168,6 +168,8 @@ def get_settings() -> Settings:
             text = problem["msg"].removeprefix("Value error, ")
             if problem["type"] == "extra_forbidden":
                 text = "there is no such setting (see .env.example)"
+            elif problem["type"] == "string_pattern_mismatch":
+                text = "does not have the form that .env.example shows"
             problems.append(f"{name}: {text}" if name else text)
         refuse(*problems)
     except (OSError, ValueError) as error:  # of a file; pydantic has it as the cause
