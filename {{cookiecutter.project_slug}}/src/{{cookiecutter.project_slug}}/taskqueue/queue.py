@@ -29,8 +29,11 @@ class PendingTasks:
     def add_task(self, task: Task[P], /, *args: P.args, **kwargs: P.kwargs) -> str:
         """Run ``task`` after the response; returns its id. ``Location`` points to the last one's.
 
-        Raises TypeError, or ValueError, for arguments that do not fit the task or are no JSON.
+        Raises TypeError, or ValueError, for arguments that do not fit the task or are no JSON, and
+        for a plain function, which is no task.
         """
+        if not isinstance(task, Task):  # FastAPI's own takes one
+            raise TypeError(f"{task!r} is no task: decorate it with @task()")
         call = Call.of(task, *args, **kwargs)
         self.calls.append(call)
         return call.task_id
