@@ -73,6 +73,7 @@ def test_every_answer_carries_the_security_headers(service: Service) -> None:
         401: client.get("/tasks/x", headers={"X-API-Key": "guess"}),
         404: client.get("/nothing"),
         405: client.put("/health/live"),
+        413: client.post("/items/", content=b"x" * 65_537),
         422: client.post("/items/"),
     }
     for status, answer in answers.items():

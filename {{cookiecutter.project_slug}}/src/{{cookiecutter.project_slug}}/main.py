@@ -33,14 +33,15 @@ def request_id(given: str) -> str:
 
 
 class Service(FastAPI):
-    """FastAPI's, with ``X-Request-ID`` for all of a request, its tasks and its 500 too."""
+    """FastAPI's, with ``X-Request-ID`` and safe headers for every answer, a 413 and a 500 too."""
 
     def build_middleware_stack(self) -> ASGIApp:
-        """Return every middleware, and around them the one that sets the id.
+        """Return every middleware, and around them those that every answer needs.
 
-        What ``@app.middleware("http")`` adds would hide the id from all that is further out.
+        What ``@app.middleware("http")`` adds would hide the id from all that is further out, and
+        FastAPI's own are that: they answer where a body is too large, or an error was not caught.
         """
-        stack = super().build_middleware_stack()
+        stack = security_headers(super().build_middleware_stack())
         return CorrelationIdMiddleware(stack, validator=None, transformer=request_id)
 
 
@@ -62,7 +63,6 @@ def create_app() -> FastAPI:
     )
     hosts = [*settings.allowed_hosts.split(","), "127.0.0.1"]  # by which health checks call it
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts)
-    app.add_middleware(security_headers)
     app.add_middleware(request_metrics)
     app.state.backend = backend
     protected: dict[str, Any] = {}
