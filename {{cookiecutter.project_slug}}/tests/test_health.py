@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from fastapi import Request, Response
+from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from {{ cookiecutter.project_slug }}.main import create_app
@@ -32,6 +33,13 @@ def test_no_middleware_hides_the_id_of_a_request(data_dir: Path) -> None:
     client = TestClient(app, raise_server_exceptions=False)
     answer = client.get("/health/live", headers={"X-Request-ID": "order-42"})
     assert (answer.status_code, answer.headers["X-Request-ID"]) == (500, "order-42")
+
+
+def test_any_application_can_be_mounted(data_dir: Path) -> None:
+    app = create_app()
+    app.mount("/other", Starlette())
+    answer = TestClient(app).get("/other/page")
+    assert (answer.status_code, answer.headers["Cache-Control"]) == (404, "no-store")
 
 
 def test_an_id_that_was_never_given_out_is_not_found(client: TestClient) -> None:

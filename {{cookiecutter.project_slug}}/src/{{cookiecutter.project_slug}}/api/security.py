@@ -43,7 +43,8 @@ def security_headers(app: ASGIApp) -> ASGIApp:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 given = {name for name, _ in message["headers"]}
-                if scope["app"].openapi_url and scope["path"].endswith(("/docs", "/redoc")):
+                docs = getattr(scope["app"], "openapi_url", None)  # a mounted one may have none
+                if docs and scope["path"].endswith(("/docs", "/redoc")):
                     given.add(b"content-security-policy")  # they run what they load from a CDN
                 message["headers"] += [header for header in HEADERS if header[0] not in given]
             await send(message)
