@@ -397,6 +397,9 @@ def test_folders_of_metrics_last_as_long_as_their_services(
         project.run(project.bin("python"), "-c", f"import {SLUG}", TMPDIR=str(tmp_path))
         return set(tmp_path.glob("*metrics-*"))
 
+    foreign = tmp_path / f"{SLUG}-metrics-foreign"
+    foreign.mkdir()
+    os.mkfifo(foreign / "lock")
     left = start_another()
     data = tmp_path / "data"
     with running(project, data, "--workers", "2", TMPDIR=str(tmp_path)) as service:
@@ -404,7 +407,7 @@ def test_folders_of_metrics_last_as_long_as_their_services(
         assert len(held) == 1 + bool(service.worker)
         found = start_another()
         assert found >= held
-        assert not found & left
+        assert found & left == {foreign}
         assert service.client.get("/metrics").status_code == 200
     assert not start_another() & held
 
