@@ -100,7 +100,7 @@ def test_a_host_that_is_not_allowed_is_refused(service: Service) -> None:
 def test_prometheus_has_to_use_a_host_that_is_allowed(service: Service, project: Project) -> None:
     address = {"Host": "10.0.0.7:8000"}  # a pod's; Prometheus sends no other Host than its target
     assert service.client.get("/metrics", headers=address).status_code == 400
-    assert "with those that Prometheus calls" in project.read("README.md")
+    assert "including those that Prometheus calls" in project.read("README.md")
 
 
 def test_a_body_that_is_too_large_is_refused(service: Service) -> None:
