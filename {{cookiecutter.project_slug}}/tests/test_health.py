@@ -5,6 +5,7 @@ from pathlib import Path
 
 from fastapi import Request, Response
 from starlette.applications import Starlette
+from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.testclient import TestClient
 
 from {{ cookiecutter.project_slug }}.main import create_app
@@ -33,6 +34,11 @@ def test_no_middleware_hides_the_id_of_a_request(data_dir: Path) -> None:
     client = TestClient(app, raise_server_exceptions=False)
     answer = client.get("/health/live", headers={"X-Request-ID": "order-42"})
     assert (answer.status_code, answer.headers["X-Request-ID"]) == (500, "order-42")
+
+
+def test_what_instruments_fastapi_finds_its_stack(data_dir: Path) -> None:
+    # opentelemetry-instrumentation-fastapi skips an application with anything else around it.
+    assert isinstance(create_app().build_middleware_stack(), ServerErrorMiddleware)
 
 
 def test_any_application_can_be_mounted(data_dir: Path) -> None:

@@ -2,6 +2,7 @@
 
 import gc
 import re
+from functools import cached_property
 from importlib.metadata import metadata
 from typing import Any
 from uuid import uuid4
@@ -9,7 +10,7 @@ from uuid import uuid4
 from asgi_correlation_id import CorrelationIdMiddleware
 from fastapi import FastAPI, Security
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 {% if cookiecutter.include_email_task %}
 from .api.emails import router as emails
@@ -35,14 +36,18 @@ def request_id(given: str) -> str:
 class Service(FastAPI):
     """FastAPI's, with ``X-Request-ID`` and safe headers for every answer, a 413 and a 500 too."""
 
-    def build_middleware_stack(self) -> ASGIApp:
-        """Return every middleware, and around them those that every answer needs.
+    @cached_property
+    def _outermost(self) -> ASGIApp:
+        app = security_headers(super().__call__)
+        return CorrelationIdMiddleware(app, validator=None, transformer=request_id)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request.
 
         What ``@app.middleware("http")`` adds would hide the id from all that is further out, and
         FastAPI's own are that: they answer where a body is too large, or an error was not caught.
         """
-        stack = security_headers(super().build_middleware_stack())
-        return CorrelationIdMiddleware(stack, validator=None, transformer=request_id)
+        await self._outermost(scope, receive, send)
 
 
 def create_app() -> FastAPI:
