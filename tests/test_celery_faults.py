@@ -338,6 +338,21 @@ def test_a_worker_outlasts_a_redis_that_refuses_writes(service: Service, broker:
 
 
 @on_each_broker
+def test_a_task_outlasts_its_time_limit_while_its_record_cannot_be_kept(
+    probes: Project, broker: Server, results: Redis, tmp_path: Path
+) -> None:
+    with running(
+        probes, tmp_path / "data", **urls(broker, results), TASK_TIME_LIMIT="2"
+    ) as service:
+        (task_id,) = add(service, "sleep 1")
+        until(lambda: those_that(service, "begins"), 10, "it runs")
+        results.ask("CONFIG", "SET", "min-replicas-to-write", "1")
+        time.sleep(4)  # longer than it may run, not than that and the 10 s to its end
+        results.ask("CONFIG", "SET", "min-replicas-to-write", "0")
+        assert service.wait_for_task(task_id)["status"] == "succeeded"
+
+
+@on_each_broker
 def test_a_task_is_kept_when_its_worker_dies_as_it_takes_it(service: Service) -> None:
     assert service.worker
     os.kill(service.worker.pid, signal.SIGSTOP)  # it waits for a task, and will never see it
