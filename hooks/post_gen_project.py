@@ -14,7 +14,8 @@ def next_steps(slug: str, celery: bool, any_task: bool) -> list[str]:
     """Return the next commands, fit to the answers."""
     steps = [f"cd {slug}", "uv sync", f"uv run uvicorn {slug}.main:app --reload"]
     if celery:
-        steps.append(f"uv run celery -A {slug}.worker worker  # in a second terminal")
+        # On a line of its own: Windows' cmd knows no comment after a command.
+        steps += ["# and, in a second terminal:", f"uv run celery -A {slug}.worker worker"]
     if not any_task:
         steps.append("# then add a first task: README.md says how")
     return steps

@@ -164,7 +164,7 @@ def test_a_name_without_a_letter_is_what_is_refused(tmp_path: Path) -> None:
 def test_the_next_steps_fit_the_answers() -> None:
     steps = next_steps("task_service", celery=True, any_task=True)
     assert steps[:2] == ["cd task_service", "uv sync"]
-    assert "celery -A task_service.worker worker" in steps[-1]
+    assert steps[-1] == "uv run celery -A task_service.worker worker"
     assert "make" not in "\n".join(steps)  # Windows has none
     steps = next_steps("task_service", celery=False, any_task=False)
     assert "worker" not in "\n".join(steps)
