@@ -185,7 +185,7 @@ class Container:
             _run("cp", "-a", f"{stage.root}{folder}", str(volume)).check_returncode()
             final.append(f"mount --bind {volume} {{}}{folder}")
         script = _script(stage, stage.command, settings, final)
-        network = ["nsenter", f"--target={beside._pid()}", "--net"] if beside else []
+        network = ["nsenter", f"--target={beside.pid()}", "--net"] if beside else []
         unshare = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
         with log.open("wb") as output:
             self._process = subprocess.Popen(
@@ -205,7 +205,7 @@ class Container:
     def exec(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command in the container, as its user."""
         user = self._stage.user
-        entered = ["nsenter", f"--target={self._pid()}", "--mount", "--net", "--pid", "--root"]
+        entered = ["nsenter", f"--target={self.pid()}", "--mount", "--net", "--pid", "--root"]
         return _run(
             *(*entered, "--setuid", user, "--setgid", user, "env", "-i"),
             *(f"{key}={value}" for key, value in self._environment.items()),
@@ -223,7 +223,7 @@ class Container:
         """
         try:
             if self.alive():
-                os.kill(self._pid(), signal.SIGTERM)
+                os.kill(self.pid(), signal.SIGTERM)
             return self._process.wait(seconds)
         finally:
             self.kill()
@@ -233,7 +233,8 @@ class Container:
         self._process.kill()  # its child goes with it
         self._process.wait()
 
-    def _pid(self) -> int:
+    def pid(self) -> int:
+        """Return that of its process 1, as the machine has it."""
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
 
         def child() -> list[str]:
