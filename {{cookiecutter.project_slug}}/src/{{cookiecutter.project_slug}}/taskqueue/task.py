@@ -69,7 +69,7 @@ class Task(Generic[P]):
 
     @cached_property
     def signature(self) -> inspect.Signature:
-        """Return the function's."""
+        """Return the signature of the function."""
         return inspect.signature(self.function)
 
     def retry_delay(self, attempts: int) -> float:
