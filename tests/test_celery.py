@@ -320,6 +320,25 @@ def test_a_queue_that_cannot_be_used_is_told_by_readiness_and_by_the_worker(
 
 
 @pytest.mark.xdist_group("rabbitmq")
+def test_a_task_for_a_queue_that_was_deleted_is_refused_and_the_next_one_is_kept(
+    probes: Project, rabbitmq: RabbitMQ, redis: Redis, tmp_path: Path
+) -> None:
+    rabbitmq.control("add_vhost", "emptied")
+    rabbitmq.control("set_permissions", "-p", "emptied", "guest", ".*", ".*", ".*")
+    urls = {"CELERY_BROKER_URL": rabbitmq.url.removesuffix("/") + "emptied"}
+    urls["CELERY_RESULT_BACKEND"] = redis.url
+    with running(probes, tmp_path / "data", **urls) as service:
+        service.wait_for_task(add(service, "sleep 0")[0])
+        assert service.worker
+        service.worker.stop()  # it would declare the queue again
+        rabbitmq.control("delete_queue", "-p", "emptied", SLUG)
+        assert service.client.post("/probes/?what=sleep+0").status_code == 503
+        (task_id,) = add(service, "sleep 0")
+        service.restart_worker()
+        assert service.wait_for_task(task_id)["status"] == "succeeded"
+
+
+@pytest.mark.xdist_group("rabbitmq")
 def test_a_wrong_password_for_rabbitmq_ends_the_worker_with_one_line(
     probes: Project, rabbitmq: RabbitMQ, tmp_path: Path
 ) -> None:
