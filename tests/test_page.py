@@ -206,6 +206,10 @@ def test_a_key_is_asked_for_and_forgotten_with_the_tab(
         field = page.get_by_label("X-API-Key")
         expect(field).to_be_focused()
         expect(page.get_by_role("listitem")).to_have_count(0)
+        field.fill("„open sesame“")  # what no header can have
+        field.press("Enter")
+        expect(page.locator("#key-message")).to_have_text("")
+        assert field.evaluate("field => field.validity.patternMismatch")
         field.fill("open sesame")
         field.press("Enter")
         expect(create(page, "Lamp")).to_have_class("succeeded")
