@@ -11,7 +11,15 @@ from typing import Any, Literal
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    ConsoleMessage,
+    Locator,
+    Page,
+    Route,
+    expect,
+    sync_playwright,
+)
 
 from harness.mail import mail_server
 from harness.probes import add_task
@@ -254,6 +262,28 @@ def test_a_full_service_and_a_dead_one_are_told_in_words(
             "The service does not answer. Does it run?"
         )
         expect(page.get_by_role("listitem")).to_have_count(1)
+
+
+@one_backend
+def test_it_shows_the_latest_fifty(service: Service, open_page: Open) -> None:
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        """Keep the first task's status back."""
+        if held and held[0].request.url != route.request.url:
+            route.continue_()
+        else:
+            held.append(route)
+
+    page = open_page(service)
+    page.route(re.compile("/tasks/"), hold)
+    for number in range(51):
+        create(page, f"Item {number}")
+        expect(page.get_by_role("listitem")).to_have_count(min(number + 1, 50))
+    for route in held:
+        route.continue_()
+    expect(create(page, "Lamp")).to_have_class("succeeded")
+    expect(page.get_by_role("listitem")).to_have_count(50)
 
 
 @one_backend

@@ -94,7 +94,7 @@ async function look(task) {
     news = { status: "unknown", error: "The service has forgotten this task." };
   }
   const isNew = news.status !== task.status || news.attempts > task.attempts;
-  if (isOver(task)) return ""; // a look that overlapped was first
+  if (isOver(task) || !find(task.task_id)) return ""; // another look, or keep(), was first
   Object.assign(task, news);
   show(task);
   return isNew && `${task.label}: ${[task.status, task.error].filter(Boolean).join(", ")}.`;
