@@ -287,6 +287,25 @@ def test_it_shows_the_latest_fifty(service: Service, open_page: Open) -> None:
 
 
 @one_backend
+def test_the_same_news_is_told_again(service: Service, open_page: Open) -> None:
+    page = open_page(service)
+    page.evaluate(
+        """() => {
+          const it = document.getElementById("news");
+          window.told = [];
+          new MutationObserver(() => told.push(it.textContent)).observe(it, { childList: true });
+        }"""
+    )
+    for number in (1, 2):
+        create(page, "Lamp")
+        expect(page.locator("#tasks .succeeded")).to_have_count(number)
+    assert page.evaluate("told").count("Lamp: succeeded.") == 2
+    page.evaluate('sessionStorage.tasks = \'[{ "task_id": "none", "label": "Old" }]\'')
+    page.reload()
+    expect(page.locator("#news")).to_have_text("Old: unknown, The service has forgotten this task.")
+
+
+@one_backend
 def test_a_keyboard_is_enough(service: Service, open_page: Open) -> None:
     page = open_page(service)
     stops = []

@@ -97,7 +97,8 @@ async function look(task) {
   if (isOver(task) || !find(task.task_id)) return ""; // another look, or keep(), was first
   Object.assign(task, news);
   show(task);
-  return isNew && `${task.label}: ${[task.status, task.error].filter(Boolean).join(", ")}.`;
+  const words = [task.status, task.error].filter(Boolean).join(", ");
+  return isNew && sentence(`${task.label}: ${words}`);
 }
 
 let watches = 0;
@@ -121,6 +122,7 @@ async function start(form) {
   const place = form.querySelector("[role=status]").id;
   const query = new URLSearchParams(new FormData(form));
   say(place, "Sending …");
+  say("news", ""); // so that the same words are news again
   try {
     const { message, task_id } = await ask(`${form.getAttribute("action")}?${query}`, "POST");
     say(place, message ?? "Accepted.");
