@@ -265,6 +265,25 @@ def test_a_full_service_and_a_dead_one_are_told_in_words(
 
 
 @one_backend
+def test_an_answer_that_is_not_the_services_is_told_as_it_is(
+    service: Service, open_page: Open
+) -> None:
+    page = open_page(service)
+    message = page.locator("#name-message")
+    page.route(re.compile("/items/"), lambda it: it.fulfill(status=200, body="Log in first"))
+    create(page, "Lamp")
+    expect(message).to_have_text("Not accepted: 200 OK.")
+    page.route(re.compile("/items/"), lambda it: it.fulfill(status=502, body="null"))
+    create(page, "Lamp")
+    expect(message).to_have_text("Not accepted: 502 Bad Gateway.")
+    page.unroute_all()
+    expect(page.get_by_role("listitem")).to_have_count(0)
+    page.route(re.compile("/tasks/"), lambda it: it.fulfill(status=503, body='{"detail": "no"}'))
+    create(page, "Lamp")
+    expect(page.locator("#trouble")).to_have_text("No status: no.")
+
+
+@one_backend
 def test_it_shows_the_latest_fifty(service: Service, open_page: Open) -> None:
     held: list[Route] = []
 

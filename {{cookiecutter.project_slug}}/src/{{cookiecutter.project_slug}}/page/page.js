@@ -28,18 +28,19 @@ async function ask(path, method = "GET") {
   } catch {
     throw new Problem("The service does not answer. Does it run?");
   }
-  const body = await response.json().catch(() => ({}));
-  if (response.ok) return body;
+  const body = await response.json().catch(() => null);
+  if (response.ok && body) return body;
   const { status, statusText } = response;
   if (status === 401) {
     find("key").open = true;
     throw new Problem("The API key is missing or wrong: enter it under “API key”.", status);
   }
-  if (Array.isArray(body.detail)) {
+  if (Array.isArray(body?.detail)) {
     const reasons = body.detail.map(({ loc, msg }) => sentence(`${loc.at(-1)}: ${msg}`));
     throw new Problem(reasons.join(" "), status, body.detail.map(({ loc }) => loc.at(-1)));
   }
-  const reason = sentence(`Not accepted: ${body.detail ?? `${status} ${statusText}`}`);
+  const what = method === "POST" ? "Not accepted" : "No status";
+  const reason = sentence(`${what}: ${body?.detail ?? `${status} ${statusText}`}`);
   const wait = response.headers.get("Retry-After");
   throw new Problem(wait ? `${reason} Try again in ${wait} s.` : reason, status);
 }
