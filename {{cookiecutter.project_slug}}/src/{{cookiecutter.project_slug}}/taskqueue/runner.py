@@ -6,7 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Literal, NamedTuple
 
@@ -75,8 +75,10 @@ def _context(call: Call, number: int) -> Iterator[None]:
 
 
 def _retry_or_fail(call: Call, number: int, error: BaseException | None) -> Outcome:
-    kind = type(error).__name__ if error else "its process died"
-    text = f"{kind}: {error}" if error else kind
+    text = kind = type(error).__name__ if error else "its process died"
+    if error:
+        with suppress(Exception):  # of an error that fails to tell its text
+            text += f": {error}"
     # What every store can take.
     text = text.encode(errors="replace").decode().replace("\0", "?")[:1000]
     task = REGISTRY.get(call.name)  # one may be left from before it was renamed
