@@ -147,6 +147,17 @@ def test_what_is_given_to_a_line_is_in_it(
     assert failed["level"] == "error"
 
 
+def test_a_line_is_json_whatever_it_is_given(
+    configure: Configure, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure("INFO")
+    for value in (b"x", float("nan"), {("a", 1): 2}):
+        logging.getLogger("mine").info("hello", extra={"value": value})
+    lines = logged(capsys)
+    assert [line["value"] for line in lines] == ["b'x'", "nan", "{('a', 1): 2}"]
+    assert {line["event"] for line in lines} == {"hello"}
+
+
 def test_libraries_and_warnings_come_in_the_same_format(
     configure: Configure, capsys: pytest.CaptureFixture[str]
 ) -> None:

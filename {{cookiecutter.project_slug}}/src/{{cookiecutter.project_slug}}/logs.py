@@ -28,7 +28,8 @@ class Formatter(logging.Formatter):
     def __init__(self, *, json: bool) -> None:
         super().__init__()
         colors = sys.stderr.isatty()
-        self._render = processors.JSONRenderer() if json else dev.ConsoleRenderer(colors=colors)
+        as_json = processors.JSONRenderer(allow_nan=False)
+        self._render = as_json if json else dev.ConsoleRenderer(colors=colors)
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, as JSON or for people."""
@@ -52,7 +53,10 @@ class Formatter(logging.Formatter):
             line["exception"] = _traceback(error)
         if record.stack_info:
             line["stack"] = record.stack_info
-        return str(self._render(None, "", line))
+        try:
+            return str(self._render(None, "", line))
+        except (TypeError, ValueError):  # what JSON has not: NaN, a cycle, a key that is no text
+            return str(self._render(None, "", {name: str(line[name]) for name in line}))
 
 
 def configure_logging(settings: Settings) -> None:
