@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -126,7 +127,10 @@ def watched(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Itera
             "SMTP_STARTTLS": "false",
             "EMAIL_FROM": "service@example.com",
             "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.server_port}",
+            "OTEL_SERVICE_NAME": "Shop",
             "OTEL_BSP_SCHEDULE_DELAY": "200",
+            "OTEL_BLRP_SCHEDULE_DELAY": "200",
+            "OTEL_METRIC_EXPORT_INTERVAL": "200",
         }
         redis = None
         if (project.path / "src" / SLUG / "worker.py").exists():
@@ -298,9 +302,11 @@ def test_prometheus_evaluates_the_alerts_and_a_failed_task_fires_one(watched: Wa
 def test_traces_go_to_the_collector(watched: Watched) -> None:
     def traced() -> bool:
         bodies = b"".join(body for path, body in watched.collector.received if "trace" in path)
-        return b"POST /probes/" in bodies and b"/send-email/" in bodies
+        return all(text in bodies for text in (b"Shop", b"POST /probes/", b"/send-email/"))
 
     until(traced, 30, "the spans arrive")
+    time.sleep(1)  # for what else might come; it would have the texts of errors
+    assert {path for path, _ in watched.collector.received} == {"/v1/traces"}
 
 
 def test_nothing_of_opentelemetrys_sdk_is_imported_without_its_endpoint(

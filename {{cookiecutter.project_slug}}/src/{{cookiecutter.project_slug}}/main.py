@@ -64,7 +64,8 @@ def create_app() -> FastAPI:
         openapi_url="/openapi.json" if settings.pages else None,  # none: no /docs, no /redoc
         max_body_size=65_536,  # bytes; an endpoint that takes more says so by its own
         exception_handlers={Unavailable: unavailable, Exception: internal_error},
-        telemetry={"auto_configure": True},  # by OTEL_EXPORTER_OTLP_ENDPOINT
+        # By OTEL_EXPORTER_OTLP_ENDPOINT, and traces only: its logs have the texts of errors.
+        telemetry={"auto_configure": True, "metrics": False, "logs": False},
     )
     hosts = [*settings.allowed_hosts.split(","), "127.0.0.1"]  # by which health checks call it
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts)
