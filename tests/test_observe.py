@@ -386,6 +386,8 @@ def test_each_alert_fires_when_it_should_and_not_before(
     for alert, (changed, quiet, late, _) in SICK.items():
         waits = {name: values} if alert == "TasksWait" else {}
         tests.append(test(changed | waits, (alert, quiet, False), (alert, late, True)))
+    unknown = {f"up{{{JOB}}}": "_x30"}  # Prometheus has no such job, or finds nobody in it
+    tests.append(test(unknown, ("ServiceDown", "1m", False), ("ServiceDown", "3m", True)))
     file = tmp_path / "alerts_test.yml"
     file.write_text(yaml.safe_dump({"rule_files": [str(path)], "tests": tests}))
     result = subprocess.run(
