@@ -238,6 +238,12 @@ def test_the_log_tells_of_each_request_without_its_query(watched: Watched) -> No
     assert "RuntimeError" in error["exception"]
 
 
+def test_only_uvicorns_parent_logs_in_text(watched: Watched) -> None:
+    text = watched.service.api.output().splitlines()
+    found = [re.sub(r"\W*\[.*|http.*", "", line) for line in text if not line.startswith("{")]
+    assert found == ["INFO:     Uvicorn running on ", "INFO:     Started parent process"]
+
+
 def test_no_line_of_the_log_holds_an_address_or_a_key(watched: Watched) -> None:
     assert ADDRESS in watched.ends["mail"]["error"]  # it is told to who asks with the key
     service = watched.service
