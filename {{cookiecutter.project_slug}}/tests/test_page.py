@@ -34,9 +34,14 @@ def page(data_dir: Path) -> TestClient:
     return TestClient(create_app())
 
 
-def test_all_it_links_to_is_here_and_small(page: TestClient) -> None:
+def test_all_it_links_to_is_here_and_small(
+    page: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("starlette.responses.guess_type", lambda *_: ("text/plain", None))
     answers = [page.get(link) for link in ("/", "/page.css", "/page.js")]
     assert [answer.status_code for answer in answers] == [200, 200, 200]
+    types = [answer.headers["Content-Type"].partition(";")[0] for answer in answers]
+    assert types == ["text/html", "text/css", "text/javascript"]
     assert sum(len(answer.content) for answer in answers) < 15_000
     links = Forms(answers[0].text).links
     assert {"page.css", "page.js"} < set(links)

@@ -21,4 +21,7 @@ POLICY = (
 @router.get("/page.{kind}")
 async def page(kind: Literal["html", "css", "js"] = "html") -> FileResponse:
     """Return the page, its style or its script."""
-    return FileResponse(FOLDER / f"page.{kind}", headers={"Content-Security-Policy": POLICY})
+    headers = {"Content-Security-Policy": POLICY}
+    # Not guessed: what Windows' registry may call a script's type, a browser does not run.
+    media_type = f"text/{'javascript' if kind == 'js' else kind}"
+    return FileResponse(FOLDER / f"page.{kind}", headers=headers, media_type=media_type)
