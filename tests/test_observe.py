@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -306,12 +305,14 @@ def test_prometheus_evaluates_the_alerts_and_a_failed_task_fires_one(watched: Wa
 
 
 def test_traces_go_to_the_collector(watched: Watched) -> None:
-    def traced() -> bool:
+    def traced(*texts: bytes) -> bool:
         bodies = b"".join(body for path, body in watched.collector.received if "trace" in path)
-        return all(text in bodies for text in (b"Shop", b"POST /probes/", b"/send-email/"))
+        return all(text in bodies for text in texts)
 
-    until(traced, 30, "the spans arrive")
-    time.sleep(1)  # for what else might come; it would have the texts of errors
+    until(lambda: traced(b"Shop", b"POST /probes/", b"/send-email/"), 30, "the spans arrive")
+    watched.service.client.get("/last")
+    until(lambda: traced(b"/last"), 30, "all that was due before it is sent")
+    # Not the texts of errors, as logs, nor metrics beside Prometheus'.
     assert {path for path, _ in watched.collector.received} == {"/v1/traces"}
 
 
