@@ -237,6 +237,15 @@ def test_a_record_is_kept_until_its_task_has_ended_and_forgotten_later(
         until(lambda: status() == 404, 10, "its record is forgotten")
 
 
+def test_readiness_leaves_alone_what_others_keep_in_the_broker(
+    probes: Project, redis: Redis, tmp_path: Path
+) -> None:
+    redis.ask("RPUSH", "probe", "precious")
+    with running(probes, tmp_path / "data", CELERY_BROKER_URL=redis.url) as service:
+        assert service.client.get("/health/ready").status_code == 200
+    assert redis.ask("LLEN", "probe") == ":1\r\n"
+
+
 UNKNOWN = """
 from {slug}.settings import get_settings
 from {slug}.taskqueue.celery import create_celery, publish
