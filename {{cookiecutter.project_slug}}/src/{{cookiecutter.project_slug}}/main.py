@@ -25,7 +25,7 @@ from .api.tasks import router as tasks
 from .logs import configure_logging
 from .metrics import request_metrics
 from .settings import get_settings
-from .taskqueue import Unavailable, open_backend, unavailable
+from .taskqueue import Backend, Unavailable, unavailable
 
 
 def request_id(given: str) -> str:
@@ -54,7 +54,7 @@ def create_app() -> FastAPI:
     """Build the service; exits with a line for what keeps it from its work."""
     settings = get_settings()
     configure_logging(settings)
-    backend = open_backend(settings)
+    backend = Backend(settings)
     package = metadata("{{ cookiecutter.project_slug }}")
     app = Service(
         title={{ cookiecutter.__project_name_python }},

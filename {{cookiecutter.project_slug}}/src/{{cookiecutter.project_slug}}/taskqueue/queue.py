@@ -10,7 +10,8 @@ from fastapi.routing import APIRoute
 from starlette.middleware.body_limit import MAX_BODY_SIZE_SCOPE_KEY
 
 from ..metrics import REFUSED
-from .task import Backend, Call, Task, Unavailable
+from .backend import Backend
+from .task import Call, Task, Unavailable
 
 P = ParamSpec("P")
 

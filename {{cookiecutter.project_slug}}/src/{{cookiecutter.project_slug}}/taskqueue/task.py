@@ -5,11 +5,11 @@ import json
 import random
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
-from typing import Any, Generic, Literal, ParamSpec, Protocol
+from typing import Any, Generic, Literal, ParamSpec
 
 from asgi_correlation_id import correlation_id
 from pydantic import BaseModel
@@ -127,28 +127,3 @@ class Call:
         """Raises TypeError or ValueError for arguments that do not fit the task or are no JSON."""
         arguments = json.dumps(task.signature.bind(*args, **kwargs).arguments, allow_nan=False)
         return cls(task.name, arguments, correlation_id.get() or "")
-
-
-class Backend(Protocol):
-    """What stores and runs tasks."""
-
-    async def store(self, calls: Sequence[Call]) -> None:
-        """Store all of them or, raising Unavailable, none; takes 2 s at most."""
-
-    async def start(self, calls: Sequence[Call]) -> None:
-        """Let stored calls run; called once their response is sent."""
-
-    async def status(self, task_id: str) -> TaskStatus | None:
-        """Return None for an id that is not known; raises Unavailable."""
-
-    async def check(self) -> None:
-        """Raise Unavailable while a task could not be stored."""
-
-    async def waiting(self) -> dict[str, float]:
-        """Return gauges of the tasks that are due and not running; raises Unavailable."""
-
-    async def __aenter__(self) -> None:
-        """Begin work."""
-
-    async def __aexit__(self, *_: object) -> None:
-        """Stop in order, within ``SHUTDOWN_GRACE`` seconds."""
