@@ -1,8 +1,8 @@
 """``TaskQueue``: what an endpoint takes to enqueue tasks, on a router of ``TaskRoute``."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from math import inf
-from typing import Annotated, ParamSpec
+from typing import Annotated, Any, ParamSpec
 
 from fastapi import BackgroundTasks, Depends, HTTPException, Request, Response
 from fastapi.responses import JSONResponse
@@ -47,7 +47,7 @@ class TaskRoute(APIRoute):
     https://fastapi.tiangolo.com/how-to/custom-request-and-route/
     """
 
-    def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:  # type: ignore[override]
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return FastAPI's handler, with the tasks stored before its answer is sent."""
         handle = super().get_route_handler()
 
