@@ -15,7 +15,7 @@ from structlog import contextvars, dev, processors, stdlib
 
 from .settings import Settings
 
-# Not given to the one line: what every record has, and what is added for formatters of others.
+# No fields of a line: what every record has, and what is added for other formatters.
 OWN = {*vars(logging.makeLogRecord({})), "message", "asctime", "color_message"}
 {% if cookiecutter.__celery %}
 OWN.add("data")  # Celery's: the arguments of a task, which may hold an address

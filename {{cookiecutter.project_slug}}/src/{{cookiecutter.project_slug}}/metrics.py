@@ -46,8 +46,8 @@ def request_metrics(app: ASGIApp) -> ASGIApp:
             await app(scope, receive, observed)
         finally:
             if scope["type"] == "http":
-                # Bounded, as a path is not, nor what a client may call its method. Where there is
-                # a context, its path has the prefix of the router, and the route's has not.
+                # The route, as there is no end of paths; nor of methods, which a client may invent.
+                # The context's path has the prefix of include_router(), the route's own has not.
                 context = scope.get("fastapi", {}).get("effective_route_context")
                 route = getattr(context or scope.get("route"), "path", "")
                 method = scope["method"] if scope["method"] in HTTPMethod.__members__ else "OTHER"
