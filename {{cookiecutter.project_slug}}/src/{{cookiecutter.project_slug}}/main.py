@@ -44,8 +44,8 @@ class Service(FastAPI):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request.
 
-        What ``@app.middleware("http")`` adds would hide the id from all that is further out, and
-        FastAPI's own are that: they answer where a body is too large, or an error was not caught.
+        FastAPI answers a body that is too large, or an error that nobody caught, outside of what
+        ``add_middleware`` adds; and what ``@app.middleware("http")`` adds hides the id from there.
         """
         await self._outermost(scope, receive, send)
 

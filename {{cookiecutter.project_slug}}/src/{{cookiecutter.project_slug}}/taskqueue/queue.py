@@ -43,7 +43,7 @@ class PendingTasks:
 class TaskRoute(APIRoute):
     """A route whose endpoint enqueues tasks; they run as FastAPI's background tasks do.
 
-    What a dependency with ``yield`` could do too, at a third of its cost:
+    A dependency with ``yield`` could do it too, at three times the cost:
     https://fastapi.tiangolo.com/how-to/custom-request-and-route/
     """
 
