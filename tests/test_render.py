@@ -74,6 +74,7 @@ PROCESS = {
     f"{PACKAGE}/taskqueue/schema.sql",
     f"{PACKAGE}/taskqueue/slots.py",
     "tests/test_backend.py",
+    "tests/waiting.py",
 }
 EMAIL = {f"{PACKAGE}/api/emails.py", f"{PACKAGE}/tasks/email.py", "tests/test_emails.py"}
 LOG = {f"{PACKAGE}/api/items.py", f"{PACKAGE}/tasks/log.py", "tests/test_items.py"}
