@@ -69,7 +69,7 @@ async def _store(request: Request, calls: list[Call], response: Response) -> Non
     with REFUSED.count_exceptions(Unavailable):
         await backend.store(calls)
     path = request.scope.get("root_path", "")  # under which a proxy, or another application, has us
-    response.headers["Location"] = f"{path}/tasks/{calls[-1].task_id}"
+    response.headers.setdefault("Location", f"{path}/tasks/{calls[-1].task_id}")
     tasks = BackgroundTasks()
     tasks.add_task(backend.start, calls)
     if response.background:  # the endpoint's own
