@@ -1,18 +1,11 @@
 """Background tasks: how they are written, enqueued, stored and run."""
 
-from .backend import Backend
-from .queue import TaskBackend, TaskQueue, TaskRoute, unavailable
-from .runner import current_task_id
-from .task import TaskStatus, Unavailable, task
-
-__all__ = [
-    "Backend",
-    "TaskBackend",
-    "TaskQueue",
-    "TaskRoute",
-    "TaskStatus",
-    "Unavailable",
-    "current_task_id",
-    "task",
-    "unavailable",
-]
+from .backend import Backend as Backend
+from .queue import TaskBackend as TaskBackend
+from .queue import TaskQueue as TaskQueue
+from .queue import TaskRoute as TaskRoute
+from .queue import unavailable as unavailable
+from .runner import current_task_id as current_task_id
+from .task import TaskStatus as TaskStatus
+from .task import Unavailable as Unavailable
+from .task import task as task
