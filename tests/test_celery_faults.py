@@ -132,6 +132,7 @@ def test_a_worker_stops_in_time_though_its_broker_is_frozen(
     (task_id,) = add(service, "sleep 1")
     until(lambda: those_that(service, "begins"), 10, "it runs")
     broker.freeze()
+    time.sleep(5)  # in which a worker that sent events would wait for it, for ever
     assert service.worker
     service.worker.stop(seconds=20)
     assert those_that(service, "ends") == [task_id]
