@@ -14,7 +14,7 @@ import structlog
 from {{ cookiecutter.project_slug }}.logs import configure_logging
 from {{ cookiecutter.project_slug }}.settings import get_settings
 from {{ cookiecutter.project_slug }}.taskqueue import task
-from {{ cookiecutter.project_slug }}.taskqueue.runner import attempt
+from {{ cookiecutter.project_slug }}.taskqueue.runner import after_death, attempt
 from {{ cookiecutter.project_slug }}.taskqueue.task import Call
 
 ADDRESS = "ada@example.com"
@@ -88,7 +88,16 @@ def test_each_line_of_a_task_says_whose_it_is(
         assert line["duration"] >= 0
     assert (work["event"], work["level"], work["logger"]) == ("at work", "info", "mine")
     assert (failed["event"], failed["level"]) == ("task failed: ValueError", "error")
-    assert "task" not in after
+    assert not {"task", "request_id"} & after.keys()
+
+
+def test_a_task_that_is_known_no_more_fails_and_says_whose_it_is(
+    configure: Configure, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure("INFO")
+    call = Call("renamed", "{}", request_id="r", task_id="t")
+    assert {attempt(call, 1).status, after_death(call, 1).status} == {"failed"}
+    assert [line["task_id"] for line in logged(capsys)] == ["t", "t"]
 
 
 def test_the_texts_of_errors_are_for_debugging_only(
