@@ -96,6 +96,7 @@ def test_a_task_that_fails_says_so_and_leaves_the_others_alone(
         deaths = [line for line in service.worker.output().splitlines() if "exited with" in line]
         assert all("multiprocessing" in line for line in deaths), deaths  # in the format of all
         assert len(deaths) == 3
+        assert service.worker.output().count(transient) == 3  # a line for each attempt
         begun = those_that(service, "begins")
         assert [begun.count(task_id) for task_id in (poison, permanent, transient)] == [3, 1, 3]
 
