@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from harness.project import SLUG, Project
@@ -122,6 +123,7 @@ def test_a_revoked_task_has_failed_and_remote_control_leaves_nothing(
     with running(probes, tmp_path / "data", **settings) as service:
         runs, waits, after = add(service, "stay", "sleep 0", "sleep 0")
         until(lambda: those_that(service, "begins"), 10, "the first one runs")
+        assert redis.ask("HLEN", f"{SLUG}.unacked") == ":1\r\n"  # another worker could run the rest
         control("inspect", "active")
         control("control", "revoke", waits)
         control("control", "terminate", "KILL", runs)
@@ -260,8 +262,9 @@ publish(create_celery(get_settings()), [call], float("inf"))
 def test_a_task_that_no_worker_knows_fails_and_is_not_quoted(
     probes: Project, settings: dict[str, str], tmp_path: Path
 ) -> None:
-    task_id = "a" * 32
-    with running(probes, tmp_path / "data", **settings) as service:
+    task_id, port = "a" * 32, str(free_port())
+    own = {"TASK_CONCURRENCY": "1", "METRICS_PORT": port}  # one that is held keeps all others off
+    with running(probes, tmp_path / "data", **settings, **own) as service:
         code = UNKNOWN.format(slug=SLUG, task_id=task_id)
         probes.run(probes.bin("python"), "-c", code, DATA_DIR=str(service.data_dir), **settings)
         status = service.wait_for_task(task_id)
@@ -272,6 +275,13 @@ def test_a_task_that_no_worker_knows_fails_and_is_not_quoted(
         assert "ada@example.com" not in service.worker.output()
         (after,) = add(service, "sleep 0")
         assert service.wait_for_task(after)["status"] == "succeeded"
+        metrics = httpx2.get(f"http://127.0.0.1:{port}/metrics").text
+        assert 'task_attempts_total{outcome="failed",task="renamed"} 1.0' in metrics
+
+
+def test_it_is_the_task_that_says_how_often_it_is_tried(probes: Project) -> None:
+    code = f"from {SLUG}.worker import app; print(app.tasks['probe'].max_retries)"
+    assert probes.run(probes.bin("python"), "-c", code).splitlines()[-1] == "None"
 
 
 def refused_worker(probes: Project, tmp_path: Path, **settings: str) -> str:
