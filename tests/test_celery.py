@@ -140,7 +140,7 @@ def test_services_on_one_broker_run_their_own_tasks_only(
 ) -> None:
     other = bake(task_backend="Celery", project_slug="other_service")
     worker = Process(
-        [probes.bin("celery"), "-A", "other_service.worker", "worker"],
+        [probes.bin("celery"), "-A", "other_service.worker", "worker", "-n", "other"],
         other.path,
         tmp_path / "other.log",
         PYTHONPATH=str(other.path / "src"),
@@ -154,6 +154,9 @@ def test_services_on_one_broker_run_their_own_tasks_only(
             until(lambda: those_that(service, "begins"), 20, "one is running")
             # Celery's own: of others' tasks there, one that runs for long would be run again.
             assert "\nunacked" not in redis.ask("KEYS", "unacked*")
+            ping = [probes.bin("celery"), "-A", f"{SLUG}.worker", "inspect", "ping"]
+            told = probes.run(*ping, DATA_DIR=str(tmp_path / "data"), **settings)
+            assert "1 node online" in told  # not the other's, which could be told to stop
             statuses = [service.wait_for_task(task_id)["status"] for task_id in ids]
             assert statuses == ["succeeded"] * len(ids)
     finally:
