@@ -346,22 +346,31 @@ def test_a_queue_that_cannot_be_used_is_told_by_readiness_and_by_the_worker(
 
 
 @pytest.mark.xdist_group("rabbitmq")
-def test_a_task_for_a_queue_that_was_deleted_is_refused_and_the_next_one_is_kept(
+def test_a_task_that_no_queue_takes_is_refused(
     probes: Project, rabbitmq: RabbitMQ, redis: Redis, tmp_path: Path
 ) -> None:
-    rabbitmq.control("add_vhost", "emptied")
-    rabbitmq.control("set_permissions", "-p", "emptied", "guest", ".*", ".*", ".*")
-    urls = {"CELERY_BROKER_URL": rabbitmq.url.removesuffix("/") + "emptied"}
+    rabbitmq.control("add_vhost", "strict")
+    rabbitmq.control("set_permissions", "-p", "strict", "guest", ".*", ".*", ".*")
+    urls = {"CELERY_BROKER_URL": rabbitmq.url.removesuffix("/") + "strict"}
     urls["CELERY_RESULT_BACKEND"] = redis.url
+
+    def enqueue() -> httpx2.Response:
+        return service.client.post("/probes/?what=sleep+0")
+
     with running(probes, tmp_path / "data", **urls) as service:
         service.wait_for_task(add(service, "sleep 0")[0])
         assert service.worker
         service.worker.stop()  # it would declare the queue again
-        rabbitmq.control("delete_queue", "-p", "emptied", SLUG)
-        assert service.client.post("/probes/?what=sleep+0").status_code == 503
-        (task_id,) = add(service, "sleep 0")
+        rabbitmq.control("delete_queue", "-p", "strict", SLUG)
+        assert enqueue().status_code == 503
+        (task_id,) = add(service, "sleep 0")  # the queue is there again
+        full = '{"max-length": 1, "overflow": "reject-publish"}'
+        rabbitmq.control("set_policy", "-p", "strict", "full", SLUG, full)
+        until(lambda: enqueue().status_code == 503, 10, "the queue is full")
+        assert "MessageNacked" in enqueue().text
         service.restart_worker()
         assert service.wait_for_task(task_id)["status"] == "succeeded"
+        assert enqueue().status_code == 202
 
 
 @pytest.mark.xdist_group("rabbitmq")
