@@ -326,9 +326,7 @@ with Connection("{url}") as connection:
 def test_a_queue_that_cannot_be_used_is_told_by_readiness_and_by_the_worker(
     probes: Project, rabbitmq: RabbitMQ, tmp_path: Path
 ) -> None:
-    rabbitmq.control("add_vhost", "other")
-    rabbitmq.control("set_permissions", "-p", "other", "guest", ".*", ".*", ".*")
-    url = rabbitmq.url.removesuffix("/") + "other"
+    url = rabbitmq.add_vhost("other")
     probes.run(probes.bin("python"), "-c", CLASSIC.format(url=url, slug=SLUG))
     service = Service(probes, tmp_path / "data", CELERY_BROKER_URL=url)
     try:
@@ -349,10 +347,7 @@ def test_a_queue_that_cannot_be_used_is_told_by_readiness_and_by_the_worker(
 def test_a_task_that_no_queue_takes_is_refused(
     probes: Project, rabbitmq: RabbitMQ, redis: Redis, tmp_path: Path
 ) -> None:
-    rabbitmq.control("add_vhost", "strict")
-    rabbitmq.control("set_permissions", "-p", "strict", "guest", ".*", ".*", ".*")
-    urls = {"CELERY_BROKER_URL": rabbitmq.url.removesuffix("/") + "strict"}
-    urls["CELERY_RESULT_BACKEND"] = redis.url
+    urls = {"CELERY_BROKER_URL": rabbitmq.add_vhost("strict"), "CELERY_RESULT_BACKEND": redis.url}
 
     def enqueue() -> httpx2.Response:
         return service.client.post("/probes/?what=sleep+0")
