@@ -16,7 +16,12 @@ from harness.probes import add_probes
 from harness.project import TEMPLATE, Project
 from harness.servers import Server, missing
 
-from .variants import VARIANTS, Variant
+from .variants import FULL, VARIANTS, Variant
+
+# For what does not depend on which tasks are chosen: a start takes a processor half a second.
+on_each_backend = pytest.mark.parametrize(
+    "variant", FULL, ids=lambda variant: variant.backend, indirect=True
+)
 
 S = TypeVar("S", bound=Server)
 

@@ -1,14 +1,14 @@
 """Each variant by its own tools, in its own environment."""
 
 import os
-import sys
 from pathlib import Path
 
 import pytest
 
 from harness.project import Project
 
-PLUGINS = "pytest-xdist,pytest-randomly"
+from .conftest import on_each_backend
+from .variants import FULL, Variant
 
 
 def test_is_lint_clean(installed: Project) -> None:
@@ -20,14 +20,19 @@ def test_is_formatted(installed: Project) -> None:
 
 
 @pytest.mark.xdist_group("mypy")  # on one worker, for its cache
-@pytest.mark.parametrize("platform", [sys.platform, "win32"])
-def test_is_typed(installed: Project, platform: str) -> None:
-    cache = os.environ["MYPY_CACHE_DIR"] + ("" if platform == sys.platform else f"-{platform}")
-    installed.run("uv", "run", "mypy", "--platform", platform, MYPY_CACHE_DIR=cache)
+def test_is_typed(installed: Project) -> None:
+    installed.run("uv", "run", "mypy")
 
 
-def test_its_own_tests_pass_in_parallel_and_whatever_a_developer_has_set(
-    installed: Project, tmp_path: Path
+@pytest.mark.xdist_group("mypy-win32")
+@on_each_backend
+def test_is_typed_on_windows_too(installed: Project) -> None:
+    cache = f"{os.environ['MYPY_CACHE_DIR']}-win32"
+    installed.run("uv", "run", "mypy", "--platform", "win32", MYPY_CACHE_DIR=cache)
+
+
+def test_its_own_tests_pass_whatever_a_developer_has_set(
+    installed: Project, variant: Variant, tmp_path: Path
 ) -> None:
     settings = {
         "ENVIRONMENT": "production",
@@ -40,9 +45,11 @@ def test_its_own_tests_pass_in_parallel_and_whatever_a_developer_has_set(
     }
     (tmp_path / ".env").write_text("".join(f"{key}={settings[key]}\n" for key in settings))
     # From there, as others use the project meanwhile, and would read its .env.
-    command = ("uv", "run", "--project", str(installed.path), "--with", PLUGINS, "pytest")
-    options = ("-n2", "--randomly-seed=1", str(installed.path))
-    assert " passed" in Project(tmp_path).run(*command, *options, **settings)
+    command = ["uv", "run", "--project", str(installed.path), "pytest", str(installed.path)]
+    if variant in FULL:  # which has all the tests of the others
+        command[2:2] = ["--with", "pytest-xdist,pytest-randomly"]
+        command += ["-n2", "--randomly-seed=1"]
+    assert " passed" in Project(tmp_path).run(*command, **settings)
     assert not (tmp_path / "data").exists()
 
 
