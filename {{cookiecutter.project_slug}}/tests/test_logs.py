@@ -24,6 +24,7 @@ Configure = Callable[..., None]
 
 @task()
 def logging_task() -> None:
+    structlog.contextvars.bind_contextvars(customer="c")
     logging.getLogger("mine").info("at work")
     try:
         raise OSError(f"no {ADDRESS} here")
@@ -82,13 +83,14 @@ def test_each_line_of_a_task_says_whose_it_is(
     attempt(Call("logging_task", "{}", request_id="r", task_id="t"), 2)
     logging.getLogger("mine").info("after it")
     work, failed, after = logged(capsys)
+    expected: dict[str, object] = {"task": "logging_task", "task_id": "t", "attempt": 2}
+    expected |= {"request_id": "r", "customer": "c"}
     for line in (work, failed):
-        expected = {"task": "logging_task", "task_id": "t", "attempt": 2, "request_id": "r"}
         assert line | expected == line
         assert line["duration"] >= 0
     assert (work["event"], work["level"], work["logger"]) == ("at work", "info", "mine")
     assert (failed["event"], failed["level"]) == ("task failed: ValueError", "error")
-    assert not {"task", "request_id"} & after.keys()
+    assert not {"task", "request_id", "customer"} & after.keys()
 
 
 def test_a_task_that_is_known_no_more_fails_and_says_whose_it_is(

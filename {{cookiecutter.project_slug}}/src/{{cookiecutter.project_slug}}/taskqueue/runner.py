@@ -5,13 +5,13 @@ import inspect
 import json
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from contextvars import ContextVar
+from collections.abc import Callable
+from contextlib import suppress
+from contextvars import ContextVar, copy_context
 from typing import Literal, NamedTuple
 
 from asgi_correlation_id import correlation_id
-from structlog.contextvars import bound_contextvars
+from structlog.contextvars import bind_contextvars
 
 from ..metrics import ATTEMPTS, DURATION
 from .task import REGISTRY, Call, new_id
@@ -42,39 +42,40 @@ def attempt(call: Call, number: int) -> Outcome:
 
     Raises SystemExit where the task, or the end of its process, does.
     """
-    with _context(call, number):
-        try:
-            with DURATION.labels(call.name).time():
-                result = REGISTRY[call.name].function(**json.loads(call.arguments))
-                if inspect.iscoroutine(result):
-                    asyncio.run(result)
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as error:  # CancelledError is one that is no Exception
-            return _retry_or_fail(call, number, error)
-        logger.info("task succeeded")
-        return _counted(call, Outcome("succeeded"))
+    return copy_context().run(_attempt, call, number, _run)
 
 
 def after_death(call: Call, number: int) -> Outcome:
     """Tell what follows when the process died in the ``number``-th run of the task."""
-    with _context(call, number):
-        return _retry_or_fail(call, number, None)
+    return copy_context().run(_attempt, call, number, _retry_or_fail)
 
 
-@contextmanager
-def _context(call: Call, number: int) -> Iterator[None]:
-    tokens = _task_id.set(call.task_id), correlation_id.set(call.request_id)
+def _attempt(call: Call, number: int, end: Callable[[Call, int], Outcome]) -> Outcome:
+    # In a context of its own: what a task adds to its log lines is not in the next one's.
+    _task_id.set(call.task_id)
+    correlation_id.set(call.request_id)
     begun = time.perf_counter()
+    bind_contextvars(task=call.name, task_id=call.task_id, attempt=number, begun=begun)
+    outcome = end(call, number)
+    ATTEMPTS.labels(call.name, outcome.status).inc()
+    return outcome
+
+
+def _run(call: Call, number: int) -> Outcome:
     try:
-        with bound_contextvars(task=call.name, task_id=call.task_id, attempt=number, begun=begun):
-            yield
-    finally:
-        _task_id.reset(tokens[0])
-        correlation_id.reset(tokens[1])
+        with DURATION.labels(call.name).time():
+            result = REGISTRY[call.name].function(**json.loads(call.arguments))
+            if inspect.iscoroutine(result):
+                asyncio.run(result)
+    except (SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # CancelledError is one that is no Exception
+        return _retry_or_fail(call, number, error)
+    logger.info("task succeeded")
+    return Outcome("succeeded")
 
 
-def _retry_or_fail(call: Call, number: int, error: BaseException | None) -> Outcome:
+def _retry_or_fail(call: Call, number: int, error: BaseException | None = None) -> Outcome:
     text = kind = type(error).__name__ if error else "its process died"
     if error:
         with suppress(Exception):  # of an error that fails to tell its text
@@ -85,11 +86,6 @@ def _retry_or_fail(call: Call, number: int, error: BaseException | None) -> Outc
     if task and number < task.max_attempts and (not error or isinstance(error, task.retry_on)):
         delay = task.retry_delay(number)
         logger.warning("task retries in %.1f s: %s", delay, kind)  # a text may hold an address
-        return _counted(call, Outcome("retrying", text, delay))
+        return Outcome("retrying", text, delay)
     logger.error("task failed: %s", kind, exc_info=error)
-    return _counted(call, Outcome("failed", text))
-
-
-def _counted(call: Call, outcome: Outcome) -> Outcome:
-    ATTEMPTS.labels(call.name, outcome.status).inc()
-    return outcome
+    return Outcome("failed", text)
