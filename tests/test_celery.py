@@ -257,7 +257,7 @@ from {slug}.settings import get_settings
 from {slug}.taskqueue.celery import create_celery, publish
 from {slug}.taskqueue.task import Call
 
-call = Call("renamed", '{{"to": "ada@example.com"}}', "", "{task_id}")
+call = Call("renamed", '{{"to": "ada@example.com"}}', "", "{task_id}", 0)
 publish(create_celery(get_settings()), [call], float("inf"))
 """
 
@@ -409,11 +409,11 @@ from itertools import count
 from types import SimpleNamespace
 
 from {SLUG}.taskqueue import celery
-from {SLUG}.taskqueue.task import Call
+from {SLUG}.taskqueue.task import Call, new_id
 from {SLUG}.worker import app
 
 celery.time = SimpleNamespace(monotonic=count().__next__)  # late for the last one
-calls = [Call("probe", '{{"what": "sleep 0"}}', "") for _ in range(1001)]
+calls = [Call("probe", '{{"what": "sleep 0"}}', "", new_id(), 0) for _ in range(1001)]
 try:
     celery.publish(app, calls, deadline=999.5)
 except TimeoutError:

@@ -80,7 +80,7 @@ def test_each_line_of_a_task_says_whose_it_is(
     configure: Configure, capsys: pytest.CaptureFixture[str]
 ) -> None:
     configure("INFO")
-    attempt(Call("logging_task", "{}", request_id="r", task_id="t"), 2)
+    attempt(Call("logging_task", "{}", "r", "t", 0), 2)
     logging.getLogger("mine").info("after it")
     work, failed, after = logged(capsys)
     expected: dict[str, object] = {"task": "logging_task", "task_id": "t", "attempt": 2}
@@ -97,7 +97,7 @@ def test_a_task_that_is_known_no_more_fails_and_says_whose_it_is(
     configure: Configure, capsys: pytest.CaptureFixture[str]
 ) -> None:
     configure("INFO")
-    call = Call("renamed", "{}", request_id="r", task_id="t")
+    call = Call("renamed", "{}", "r", "t", 0)
     assert {attempt(call, 1).status, after_death(call, 1).status} == {"failed"}
     assert [line["task_id"] for line in logged(capsys)] == ["t", "t"]
 
@@ -105,7 +105,7 @@ def test_a_task_that_is_known_no_more_fails_and_says_whose_it_is(
 def test_the_texts_of_errors_are_for_debugging_only(
     configure: Configure, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    call = Call("logging_task", "{}", request_id="")
+    call = Call.of(logging_task)
     configure("INFO")
     attempt(call, 1)
     trace = logged(capsys)[-1]["exception"]
@@ -121,7 +121,7 @@ def test_each_error_of_a_group_is_told(
     configure: Configure, capsys: pytest.CaptureFixture[str]
 ) -> None:
     configure("INFO")
-    attempt(Call("group_task", "{}", request_id=""), 1)
+    attempt(Call.of(group_task), 1)
     trace = logged(capsys)[-1]["exception"]
     assert trace.index("ExceptionGroup") < trace.index("LookupError")
     assert trace.index("in fail") < trace.index("ArithmeticError")
@@ -133,7 +133,7 @@ def test_a_cause_is_told_once_unless_it_is_hidden(
     what: str, told: int, configure: Configure, capsys: pytest.CaptureFixture[str]
 ) -> None:
     configure("INFO")
-    attempt(Call("chaining_task", json.dumps({"what": what}), request_id=""), 1)
+    attempt(Call.of(chaining_task, what), 1)
     trace = logged(capsys)[-1]["exception"].splitlines()
     assert (trace.count("OSError"), trace.count("ValueError")) == (told, 1)
 

@@ -6,10 +6,10 @@ import random
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import Any, Generic, Literal, ParamSpec
+from typing import Any, Generic, Literal, NamedTuple, ParamSpec
 
 from asgi_correlation_id import correlation_id
 from pydantic import BaseModel
@@ -112,18 +112,17 @@ def new_id() -> str:
     return f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(10)}"
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """One call of a task, ready to be stored."""
 
     name: str
     arguments: str  # JSON, so that what can't be stored fails in the endpoint
     request_id: str  # of the request that enqueued it
-    task_id: str = field(default_factory=new_id)
-    enqueued_at: float = field(default_factory=time.time)  # seconds since the epoch
+    task_id: str
+    enqueued_at: float  # seconds since the epoch
 
     @classmethod
     def of(cls, task: Task[P], /, *args: P.args, **kwargs: P.kwargs) -> "Call":
         """Raises TypeError or ValueError for arguments that do not fit the task or are no JSON."""
         arguments = json.dumps(task.signature.bind(*args, **kwargs).arguments, allow_nan=False)
-        return cls(task.name, arguments, correlation_id.get() or "")
+        return cls(task.name, arguments, correlation_id.get() or "", new_id(), time.time())
