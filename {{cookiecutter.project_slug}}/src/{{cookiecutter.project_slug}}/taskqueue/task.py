@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
 from typing import Any, Generic, Literal, NamedTuple, ParamSpec
 
 from asgi_correlation_id import correlation_id
@@ -38,7 +37,7 @@ class TaskStatus(BaseModel):
     finished_at: datetime | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Task(Generic[P]):
     """A function that runs after the response; called directly, it is that function."""
 
@@ -49,6 +48,8 @@ class Task(Generic[P]):
     max_backoff: float  # seconds
 
     def __post_init__(self) -> None:
+        self.name = self.function.__name__  # by which it is stored
+        self.signature = inspect.signature(self.function)
         if self.name in REGISTRY:
             raise ValueError(f"two tasks are called {self.name!r}")
         if not all(p.kind in BY_NAME for p in self.signature.parameters.values()):
@@ -59,18 +60,8 @@ class Task(Generic[P]):
         for outcome in ("succeeded", "retrying", "failed"):
             ATTEMPTS.labels(self.name, outcome)  # from zero, so that the first one is an increase
 
-    @property
-    def name(self) -> str:
-        """Return the name by which it is stored."""
-        return self.function.__name__
-
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Any:
         return self.function(*args, **kwargs)
-
-    @cached_property
-    def signature(self) -> inspect.Signature:
-        """Return the signature of the function."""
-        return inspect.signature(self.function)
 
     def retry_delay(self, attempts: int) -> float:
         """Return the seconds to wait after so many failed attempts.
