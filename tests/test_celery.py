@@ -252,14 +252,22 @@ def test_readiness_leaves_alone_what_others_keep_in_the_broker(
     assert redis.ask("LLEN", "probe") == ":1\r\n"
 
 
-UNKNOWN = """
+PUBLISH = """
+import sys
+
 from {slug}.settings import get_settings
 from {slug}.taskqueue.celery import create_celery, publish
 from {slug}.taskqueue.task import Call
 
-call = Call("renamed", '{{"to": "ada@example.com"}}', "", "{task_id}", 0)
-publish(create_celery(get_settings()), [call], float("inf"))
+name, arguments, task_id = sys.argv[1:]
+publish(create_celery(get_settings()), [Call(name, arguments, "", task_id, 0)], float("inf"))
 """
+
+
+def publish(project: Project, name: str, arguments: str, task_id: str, **settings: str) -> None:
+    """Publish what no endpoint does."""
+    code = PUBLISH.format(slug=SLUG)
+    project.run(project.bin("python"), "-c", code, name, arguments, task_id, **settings)
 
 
 def test_a_task_that_no_worker_knows_fails_and_is_not_quoted(
@@ -268,8 +276,8 @@ def test_a_task_that_no_worker_knows_fails_and_is_not_quoted(
     task_id, port = "a" * 32, str(free_port())
     own = {"TASK_CONCURRENCY": "1", "METRICS_PORT": port}  # one that is held keeps all others off
     with running(probes, tmp_path / "data", **settings, **own) as service:
-        code = UNKNOWN.format(slug=SLUG, task_id=task_id)
-        probes.run(probes.bin("python"), "-c", code, DATA_DIR=str(service.data_dir), **settings)
+        settings["DATA_DIR"] = str(service.data_dir)
+        publish(probes, "renamed", '{"to": "ada@example.com"}', task_id, **settings)
         status = service.wait_for_task(task_id)
         assert (status["status"], status["error"]) == ("failed", "no worker knows this task")
         assert status["finished_at"]
@@ -280,6 +288,19 @@ def test_a_task_that_no_worker_knows_fails_and_is_not_quoted(
         assert service.wait_for_task(after)["status"] == "succeeded"
         metrics = httpx2.get(f"http://127.0.0.1:{port}/metrics").text
         assert 'task_attempts_total{outcome="failed",task="renamed"} 1.0' in metrics
+
+
+def test_any_json_reaches_a_task_as_it_is(probes: Project, redis: Redis, tmp_path: Path) -> None:
+    typed = '{"__type__": "datetime", "__value__": "2026-11-26"}'  # kombu would make it one
+    deep = "[" * 600 + "]" * 600  # billiard could not pickle it, and the worker would end
+    settings = {"CELERY_BROKER_URL": redis.url}
+    with running(probes, tmp_path / "data", **settings) as service:
+        settings["DATA_DIR"] = str(service.data_dir)
+        for argument, kind in ((typed, "dict"), (deep, "list")):
+            task_id = f"{len(argument):032x}"
+            publish(probes, "probe", f'{{"what": {argument}}}', task_id, **settings)
+            error = service.wait_for_task(task_id)["error"]
+            assert error == f"AttributeError: '{kind}' object has no attribute 'split'"
 
 
 def test_it_is_the_task_that_says_how_often_it_is_tried(probes: Project) -> None:

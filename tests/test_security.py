@@ -276,9 +276,10 @@ with app.connection_for_write() as connection, connection.Producer() as producer
     producer.publish({{"task": "x"}}, routing_key="{slug}", exchange="{slug}", serializer="json")
     producer.publish([], headers={{"task": "x"}}, routing_key="{slug}", exchange="{slug}")
 app.send_task("os.system", kwargs={{"command": "id"}}, task_id=uuid.uuid4().hex)
-app.send_task("write_log", kwargs={{"evil": 1}}, task_id="e" * 32)
+app.send_task("write_log", args=['{{"evil": 1}}'], task_id="e" * 32)
 app.send_task("write_log", args=["a", "b"], task_id="f" * 32)
-app.send_task("write_log", kwargs={{"message": {{"not": "text"}}}}, task_id="d" * 32)
+app.send_task("write_log", args=['{{"message": {{"not": "text"}}}}'], task_id="d" * 32)
+app.send_task("write_log", args=[{{"not": "text"}}], task_id="c" * 32)
 """
 
 
@@ -302,7 +303,7 @@ def test_forged_messages_do_no_harm(project: Project, tmp_path: Path, broker: st
         assert service.worker.alive()
         assert not evil.exists()
         assert "honest" in (service.data_dir / "log.txt").read_text()
-        for task_id in ("d" * 32, "e" * 32):
+        for task_id in ("c" * 32, "d" * 32, "e" * 32):
             assert service.wait_for_task(task_id)["status"] == "failed"
         refused = "ffffffff] raised unexpected: TypeError"  # before it began: it has no status
         output = service.worker.output
