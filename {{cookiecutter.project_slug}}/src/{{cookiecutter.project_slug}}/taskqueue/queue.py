@@ -26,13 +26,16 @@ class PendingTasks:
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
+        self.closed = False
 
     def add_task(self, task: Task[P], /, *args: P.args, **kwargs: P.kwargs) -> str:
         """Run ``task`` after the response; returns its id. ``Location`` points to the last one's.
 
         Raises TypeError, or ValueError, for arguments that do not fit the task or are no JSON, and
-        for a plain function, which is no task.
+        for a plain function, which is no task; RuntimeError once the endpoint has returned.
         """
+        if self.closed:  # as in the parts of a StreamingResponse
+            raise RuntimeError("too late: the tasks of an endpoint are stored when it returns")
         if not isinstance(task, Task):  # FastAPI's own takes one
             raise TypeError(f"{task!r} is no task: decorate it with @task()")
         call = Call.of(task, *args, **kwargs)
@@ -57,6 +60,7 @@ class TaskRoute(APIRoute):
             # An endpoint that raised does not come here: nothing is stored. Nor may one of its
             # dependencies raise afterwards, those that end before the response (scope="function").
             await request.scope["fastapi_function_astack"].aclose()
+            pending.closed = True
             if pending.calls and response.status_code < 400:
                 await _store(request, pending.calls, response)
             return response
