@@ -33,9 +33,8 @@ def _metrics_folder() -> str:
 
 # They count together, in files; prometheus_client must know where before anything imports it.
 try:
-    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
-        os.makedirs(os.environ["PROMETHEUS_MULTIPROC_DIR"], exist_ok=True)
-    else:
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = _metrics_folder()
+    _folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR") or _metrics_folder()
+    os.makedirs(_folder, exist_ok=True)
 except OSError as error:
     refuse(f"PROMETHEUS_MULTIPROC_DIR: {error}")
+os.environ["PROMETHEUS_MULTIPROC_DIR"] = _folder
