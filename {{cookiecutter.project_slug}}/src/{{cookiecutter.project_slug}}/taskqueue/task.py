@@ -88,11 +88,7 @@ def task(
     after each further one, up to ``max_backoff``. Any other error fails the task at once.
     A task whose process died is tried again too, so it must bear being run twice.
     """
-
-    def decorate(function: Callable[P, Any]) -> Task[P]:
-        return Task(function, retry_on, max_attempts, backoff, max_backoff)
-
-    return decorate
+    return lambda function: Task(function, retry_on, max_attempts, backoff, max_backoff)
 
 
 def new_id() -> str:
