@@ -322,6 +322,15 @@ def test_it_is_the_task_that_says_how_often_it_is_tried(probes: Project) -> None
     assert probes.run(probes.bin("python"), "-c", code).splitlines()[-1] == "None"
 
 
+def test_celerys_options_for_logs_are_ignored(probes: Project, tmp_path: Path) -> None:
+    code = (
+        f"import logging; from {SLUG}.worker import app\n"
+        f"app.log.setup('DEBUG', {str(tmp_path / 'log')!r}); print(logging.root.level)"
+    )
+    assert probes.run(probes.bin("python"), "-c", code).splitlines()[-1] == "20"
+    assert not (tmp_path / "log").exists()
+
+
 def refused_worker(probes: Project, tmp_path: Path, **settings: str) -> str:
     """Run a worker that must not start; returns its output."""
     command = [probes.bin("celery"), "-A", f"{SLUG}.worker", "worker"]
