@@ -5,13 +5,15 @@ import json
 import logging
 import warnings
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 import structlog
+import uvicorn
 
-from {{ cookiecutter.project_slug }}.logs import configure_logging
+from {{ cookiecutter.project_slug }}.logs import Formatter, configure_logging
 from {{ cookiecutter.project_slug }}.settings import get_settings
 from {{ cookiecutter.project_slug }}.taskqueue import task
 from {{ cookiecutter.project_slug }}.taskqueue.runner import after_death, attempt
@@ -152,8 +154,14 @@ def test_what_is_given_to_a_line_is_in_it(
         log.exception("failed")
     plain, bound, failed = logged(capsys)
     assert (plain["event"], plain["size"], "Stack" in plain["stack"]) == ("hello", 3, True)
-    expected = {"event": "made it", "name": "Lamp", "size": 4, "level": "info", "logger": "mine"}
-    assert bound | expected == bound
+    assert datetime.fromisoformat(bound.pop("timestamp")).tzinfo == UTC
+    assert bound == {
+        "event": "made it",
+        "name": "Lamp",
+        "size": 4,
+        "level": "info",
+        "logger": "mine",
+    }
     assert failed["exception"].endswith("ValueError")
     assert failed["level"] == "error"
 
@@ -172,19 +180,39 @@ def test_a_line_is_json_whatever_it_is_given(
 def test_libraries_and_warnings_come_in_the_same_format(
     configure: Configure, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    configure("INFO")
-    request = ("127.0.0.1:5000", "POST", f"/a/?email={ADDRESS}", "1.1", 202)
-    logging.getLogger("uvicorn.access").info('%s - "%s %s HTTP/%s" %d', *request)
+    uvicorn.Config("")  # it sets up its own logs, before it imports the service
     with warnings.catch_warnings():
         warnings.simplefilter("always")
-        logging.captureWarnings(False)  # once more, as pytest has put its own way in its place
-        logging.captureWarnings(True)
+        logging.captureWarnings(False)  # pytest has put its own way in its place
+        configure("INFO")
         warnings.warn("old", DeprecationWarning, stacklevel=1)
-    access, warning = logged(capsys)
+    request = ("127.0.0.1:5000", "POST", f"/a/?email={ADDRESS}", "1.1", 202)
+    logging.getLogger("uvicorn.access").info('%s - "%s %s HTTP/%s" %d', *request)
+    logging.getLogger("uvicorn.error").info("Started %s", "it")
+    warning, access, started = logged(capsys)
+    assert (access["event"], started["event"]) == ("request", "Started it")
     assert (access["method"], access["path"], access["status"]) == ("POST", "/a/", 202)
     assert ADDRESS not in json.dumps(access)
     assert (warning["logger"], warning["level"]) == ("py.warnings", "warning")
     assert not warning["event"].endswith("\n")
+
+
+def test_uvicorn_is_as_quiet_as_it_is_told_to_be(
+    configure: Configure, capsys: pytest.CaptureFixture[str]
+) -> None:
+    uvicorn.Config("", access_log=False)
+    configure("INFO")
+    logging.getLogger("uvicorn.access").info("request")
+    configure("WARNING")
+    logging.getLogger("uvicorn.error").info("Started")
+    assert not logged(capsys)
+
+
+def test_what_other_formatters_need_is_not_told() -> None:
+    record = logging.makeLogRecord({"msg": "hello", "color_message": "\x1b[1mhello"})
+    logging.Formatter("%(asctime)s %(message)s").format(record)
+    line = json.loads(Formatter(json=True).format(record))
+    assert line.keys() == {"event", "level", "logger", "timestamp"}
 
 
 def test_lines_are_readable_in_development(
@@ -192,7 +220,9 @@ def test_lines_are_readable_in_development(
 ) -> None:
     configure("INFO", "development")
     logging.getLogger("mine").warning("careful")
-    assert "careful" in capsys.readouterr().err.partition("{")[0]
+    line = capsys.readouterr().err
+    assert "careful" in line
+    assert not {"{", "\x1b"} & set(line)  # neither JSON nor, where there is no terminal, colours
 {% if cookiecutter.__celery %}
 
 
