@@ -13,8 +13,11 @@ from {{ cookiecutter.project_slug }}.settings import Settings, get_settings
     ("name", "value"),
     [
         ("TASK_HISTORY", "soon"),
+        ("TASK_HISTORY", "0"),
         ("TASK_HISTORY", "1" * 20),
+        ("TASK_CONCURRENCY", "0"),
         ("TASK_CONCURRENCY", "100000"),
+        ("SHUTDOWN_GRACE", "0"),
         ("SHUTDOWN_GRACE", "inf"),
         ("LOG_LEVEL", "loud"),
         ("DATA_DIR", "/dev/null/data"),
@@ -30,7 +33,15 @@ from {{ cookiecutter.project_slug }}.settings import Settings, get_settings
         ("EMAIL_FROM", "ada@exa(mple"),
         ("EMAIL_FROM", '"Ada <ada@example.com>'),
         ("EMAIL_FROM", "Lovelace, Ada <ada@example.com>"),
+        ("MAILS_PER_MINUTE", "0"),
         ("MAILS_PER_MINUTE", "1" * 20),
+        ("SMTP_HOST", "localhost"),  # without EMAIL_FROM
+        ("SMTP_PORT", "0"),
+        ("SMTP_PORT", "65536"),
+{% endif %}
+{% if cookiecutter.__celery %}
+        ("METRICS_PORT", "-1"),
+        ("METRICS_PORT", "65536"),
 {% endif %}
     ],
 )
@@ -52,7 +63,7 @@ def test_a_bad_setting_is_named(
 @pytest.mark.parametrize(
     ("line", "named"),
     [
-        (b"TASK_HISTROY=60", "TASK_HISTROY: "),
+        (b"TASK_HISTROY=60", "TASK_HISTROY: there is no such setting"),
         (b"TASK_HISTORY is 60", ".env"),
         (b"API_KEY=\xff", ".env"),
     ],
