@@ -1,5 +1,6 @@
 """Settings: a bad one stops the start with a line that names it."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,26 @@ def test_a_secret_that_can_t_be_read_is_named(
     with pytest.raises(SystemExit):
         get_settings()
     assert "api_key" in capsys.readouterr().err
+
+
+def test_the_folder_for_data_is_made(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(data_dir)
+    monkeypatch.setenv("DATA_DIR", "deep/down")
+    assert get_settings().data_dir == data_dir / "deep" / "down"
+    assert (data_dir / "deep" / "down").is_dir()
+
+
+def test_the_example_has_each_setting_with_its_default(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(data_dir)
+    monkeypatch.delenv("DATA_DIR")
+    example = Path(__file__).parents[1] / ".env.example"
+    names = re.findall("^([A-Z_]+)=", example.read_text("utf-8"), re.MULTILINE)
+    assert {name.lower() for name in names} == Settings.model_fields.keys()
+    defaults = Settings()
+    monkeypatch.setitem(Settings.model_config, "env_file", example)
+    assert Settings() == defaults
 
 
 def test_production_needs_an_api_key(
