@@ -138,12 +138,40 @@ def test_an_api_key_guards_the_status_of_tasks(
 {% if cookiecutter.__celery %}
 
 
-def test_production_needs_a_broker(
-    data_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("broker", "missing"),
+    [("", "CELERY_BROKER_URL"), ("amqp://localhost", "CELERY_RESULT_BACKEND")],
+)
+def test_production_needs_a_broker_and_a_place_for_records(
+    broker: str,
+    missing: str,
+    data_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("ENVIRONMENT", "production")
     monkeypatch.setenv("API_KEY", "open sesame")
+    monkeypatch.setenv("CELERY_BROKER_URL", broker)
     with pytest.raises(SystemExit):
         get_settings()
-    assert "CELERY_BROKER_URL" in capsys.readouterr().err
+    assert f"{missing} must be set" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("broker", "given", "used"),
+    [
+        ("amqp://a", "", ""),
+        ("redis://a", "", "redis://a"),
+        ("redis://a", "redis://b", "redis://b"),
+        ("rediss://a", "", "rediss://a?ssl_cert_reqs=required"),
+        ("amqp://a", "rediss://b?timeout=1", "rediss://b?timeout=1&ssl_cert_reqs=required"),
+        ("amqp://a", "rediss://b?ssl_cert_reqs=none", "rediss://b?ssl_cert_reqs=none"),
+    ],
+)
+def test_records_are_kept_where_they_are_told_to_be(
+    broker: str, given: str, used: str, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CELERY_BROKER_URL", broker)
+    monkeypatch.setenv("CELERY_RESULT_BACKEND", given)
+    assert get_settings().celery_result_backend == used
 {% endif %}
