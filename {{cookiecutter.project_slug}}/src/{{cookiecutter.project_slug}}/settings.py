@@ -163,7 +163,7 @@ def get_settings() -> Settings:
         return Settings(_secrets_dir=secrets)  # type: ignore[call-arg]  # mypy knows the fields only
     except ValidationError as error:
         problems = []
-        for problem in error.errors(include_url=False, include_input=False):
+        for problem in error.errors():
             name = "_".join(str(part) for part in problem["loc"]).upper()
             text = problem["msg"].removeprefix("Value error, ")
             if problem["type"] == "extra_forbidden":
