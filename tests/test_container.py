@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -175,6 +176,14 @@ def test_it_is_for_production_unless_told_otherwise(run: Run, images: dict[str, 
     until(lambda: not refused.alive(), 30, "it stops")
     assert "API_KEY must be set when ENVIRONMENT=production" in refused.output()
     assert "Traceback" not in refused.output()
+
+
+def test_a_secret_is_read_where_docker_mounts_it(run: Run, images: dict[str, Stage]) -> None:
+    mount = f"mkdir /run/secrets && echo '{KEY}' > /run/secrets/api_key && exec "
+    command = ("sh", "-c", mount + shlex.join(images["api"].command))
+    options: dict[str, Any] = {"tmpfs": ["/run", "/tmp"], "CELERY_BROKER_URL": BROKER}  # noqa: S108
+    api = run(replace(images["api"], command=command), **options)
+    until(api.healthy, 30, "it is healthy, so that it has its key")
 
 
 def test_nothing_but_the_environment_is_in_it(images: dict[str, Stage], project: Project) -> None:
