@@ -47,11 +47,16 @@ def test_requests_are_counted_by_route(client: TestClient) -> None:
 def test_a_route_has_the_prefix_of_its_router(data_dir: Path) -> None:
     app = create_app()
     app.include_router(health, prefix="/v2")
+    app.add_api_route("/of-no-router", lambda: None)
+    paths = "/v2/health/live", "/of-no-router"
     with TestClient(app) as client:
-        client.get("/v2/health/live")
+        for path in paths:
+            client.get(path)
         found = samples(client)
-    key = frozenset({"GET", "/v2/health/live", "200"})
-    assert found["http_request_duration_seconds_count", key] == 1
+    for path in paths:
+        key = frozenset({"GET", path, "200"})
+        assert found["http_request_duration_seconds_count", key] == 1
+        assert 0 < found["http_request_duration_seconds_sum", key] < 5
 
 
 def test_attempts_are_counted_by_task_and_outcome(client: TestClient, data_dir: Path) -> None:
