@@ -12,8 +12,9 @@ from {{ cookiecutter.project_slug }}.main import create_app
 
 
 def test_a_running_service_is_live_and_ready(client: TestClient) -> None:
-    assert client.get("/health/live").status_code == 200
-    assert client.get("/health/ready").status_code == 200
+    for path in ("/health/live", "/health/ready"):
+        answer = client.get(path)
+        assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
 
 
 def test_a_request_keeps_its_id_unless_that_is_odd(client: TestClient) -> None:
