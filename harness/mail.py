@@ -42,9 +42,14 @@ class Mailbox:
             self.mails.append(message_from_bytes(envelope.content))
         return self.reply
 
-    def hang_up(self) -> None:
+    def hang_up(self, farewell: bytes) -> None:
         """Close the connection over which the last mail came."""
-        self._last.loop.call_soon_threadsafe(self._last.transport.close)
+
+        def close() -> None:
+            self._last.transport.write(farewell)
+            self._last.transport.close()
+
+        self._last.loop.call_soon_threadsafe(close)
 
     def ids(self) -> list[str]:
         """Return the task ids in the ``Message-ID`` of each mail."""
