@@ -134,6 +134,7 @@ def test_a_worker_stops_in_time_though_its_broker_is_frozen(
     broker.freeze()
     time.sleep(5)  # in which a worker that sent events would wait for it, for ever
     assert service.worker
+    assert "mingle" not in service.worker.output()  # it would not outlast a broker lost meanwhile
     service.worker.stop(seconds=20)
     assert those_that(service, "ends") == [task_id]
     broker.release()
@@ -141,7 +142,7 @@ def test_a_worker_stops_in_time_though_its_broker_is_frozen(
 
 @on_each_broker
 def test_a_full_broker_is_said_and_what_it_holds_is_run(
-    service: Service, broker: Server, results: Redis
+    service: Service, probes: Project, broker: Server, results: Redis
 ) -> None:
     accepted = add(service, "sleep 1", "sleep 1")
     until(lambda: len(those_that(service, "begins")) == 2, 10, "both are running")
@@ -163,6 +164,12 @@ def test_a_full_broker_is_said_and_what_it_holds_is_run(
         return
     results.freeze()  # the broker is well, but no status can be kept
     refuses(service)
+    settings = {"DATA_DIR": str(service.data_dir), **urls(broker, results)}
+    code = f"from {SLUG}.worker import app; app.send_task('renamed', ignore_result=True)"
+    probes.run(probes.bin("python"), "-c", code, **settings)
+    worker = service.worker
+    assert worker
+    until(lambda: "there is no task" in worker.output(), 10, "an unknown one has come")
     status = service.client.get(f"/tasks/{accepted[0]}")
     assert (status.status_code, status.elapsed.total_seconds() < BOUND) == (503, True)
     results.release()
