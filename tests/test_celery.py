@@ -263,6 +263,7 @@ def test_readiness_leaves_alone_what_others_keep_in_the_broker(
     with running(probes, tmp_path / "data", CELERY_BROKER_URL=redis.url) as service:
         assert service.client.get("/health/ready").status_code == 200
     assert redis.ask("LLEN", "probe") == ":1\r\n"
+    assert redis.ask("LLEN", f"{SLUG}.probe") == ":0\r\n"
 
 
 PUBLISH = """
