@@ -373,7 +373,10 @@ def test_a_task_is_kept_when_its_worker_dies_as_it_takes_it(service: Service) ->
 @pytest.mark.parametrize("broker", ["Redis"], indirect=True)
 def test_a_worker_takes_what_a_full_redis_holds(service: Service, broker: Redis) -> None:
     assert service.worker
+    broker.ask("CONFIG", "SET", "maxmemory", "1")
+    time.sleep(1.5)  # the worker's wait for a task, which had begun before, ends
     os.kill(service.worker.pid, signal.SIGSTOP)
+    broker.ask("CONFIG", "SET", "maxmemory", "0")
     ids = add(service, "sleep 0")
     broker.ask("CONFIG", "SET", "maxmemory", "1")
     os.kill(service.worker.pid, signal.SIGCONT)
