@@ -396,7 +396,9 @@ def test_no_mail_is_lost_when_workers_are_killed(
 ) -> None:
     with (
         mail_server(delay=0.1) as box,
-        running(probes, tmp_path / "data", **urls(broker, results), **box.settings) as service,
+        running(
+            probes, tmp_path / "data", **urls(broker, results), **box.settings, SHUTDOWN_GRACE="1"
+        ) as service,
     ):
         ids = [
             service.client.post("/send-email/", params={"email": f"a{n}@example.com"}).json()[
@@ -408,12 +410,15 @@ def test_no_mail_is_lost_when_workers_are_killed(
             until(lambda share=share: len(box.mails) >= share, 60, f"{share} mails")  # type: ignore[misc]
             assert service.worker
             service.worker.kill()
+            killed = time.monotonic()
             service.restart_worker()
         assert service.worker
         until(lambda: len(box.mails) >= 100, 60, "100 mails")
         path = Path(f"/proc/{service.worker.pid}/task/{service.worker.pid}/children")
         os.kill(int(path.read_text().split()[0]), signal.SIGKILL)
-        for task_id in ids:  # within 60 s on Redis, with the defaults
+        for task_id in ids:
             assert service.wait_for_task(task_id, 60)["status"] == "succeeded"
+        # On Redis SHUTDOWN_GRACE + 25 s at most, and a while for the work.
+        assert time.monotonic() - killed < 1 + 25 + 10
     assert set(box.ids()) == set(ids)
     assert len(box.mails) <= 120 + 4 * 2  # a kill repeats what was running, no more
