@@ -5,7 +5,7 @@ import json
 import random
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, Literal, NamedTuple, ParamSpec
@@ -76,7 +76,7 @@ class Task(Generic[P]):
 
 def task(
     *,
-    retry_on: tuple[type[Exception], ...] = (),
+    retry_on: Iterable[type[Exception]] = (),
     max_attempts: int = 5,
     backoff: float = 1.0,
     max_backoff: float = 300.0,
@@ -88,7 +88,7 @@ def task(
     after each further one, up to ``max_backoff``. Any other error fails the task at once.
     A task whose process died is tried again too, so it must bear being run twice.
     """
-    return lambda function: Task(function, retry_on, max_attempts, backoff, max_backoff)
+    return lambda function: Task(function, tuple(retry_on), max_attempts, backoff, max_backoff)
 
 
 def new_id() -> str:
