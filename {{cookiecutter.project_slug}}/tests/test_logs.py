@@ -180,7 +180,7 @@ def test_a_line_is_json_whatever_it_is_given(
 def test_libraries_and_warnings_come_in_the_same_format(
     configure: Configure, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    uvicorn.Config("")  # it sets up its own logs, before it imports the service
+    uvicorn.Config("", log_level="critical")  # it sets up its own logs, before the service does
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         logging.captureWarnings(False)  # pytest has put its own way in its place
