@@ -22,6 +22,7 @@ from {{ cookiecutter.project_slug }}.settings import Settings, get_settings
         ("SHUTDOWN_GRACE", "inf"),
         ("LOG_LEVEL", "loud"),
         ("DATA_DIR", "/dev/null/data"),
+        ("DATA_DIR", "/proc"),
         ("SECRETS_DIR", "/dev/null/secrets"),
         ("API_KEY", "schlüssel"),
         ("API_KEY", "sesame "),
