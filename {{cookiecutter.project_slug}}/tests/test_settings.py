@@ -26,8 +26,10 @@ from {{ cookiecutter.project_slug }}.settings import Settings, get_settings
         ("SECRETS_DIR", "/dev/null/secrets"),
         ("API_KEY", "schlüssel"),
         ("API_KEY", "sesame "),
+        ("API_KEY", " sesame"),
         ("ALLOWED_HOSTS", "https://api.example.com"),
         ("ALLOWED_HOSTS", "api.example.com:8000"),
+        ("ALLOWED_HOSTS", "api.example.com/v1"),
         ("ALLOWED_HOSTS", "api.example.com, www.example.com"),
 {% if cookiecutter.include_email_task %}
         ("EMAIL_FROM", "ada@"),
