@@ -51,7 +51,6 @@ ALWAYS = {
     f"{PACKAGE}/taskqueue/__init__.py",
     f"{PACKAGE}/taskqueue/backend.py",
     f"{PACKAGE}/taskqueue/queue.py",
-    f"{PACKAGE}/taskqueue/runner.py",
     f"{PACKAGE}/taskqueue/task.py",
     f"{PACKAGE}/tasks/__init__.py",
     "tests/__init__.py",

@@ -16,8 +16,7 @@ import uvicorn
 from {{ cookiecutter.project_slug }}.logs import Formatter, configure_logging
 from {{ cookiecutter.project_slug }}.settings import get_settings
 from {{ cookiecutter.project_slug }}.taskqueue import task
-from {{ cookiecutter.project_slug }}.taskqueue.runner import after_death, attempt
-from {{ cookiecutter.project_slug }}.taskqueue.task import Call
+from {{ cookiecutter.project_slug }}.taskqueue.task import Call, after_death, attempt
 
 ADDRESS = "ada@example.com"
 

@@ -8,8 +8,7 @@ from starlette.testclient import TestClient
 from {{ cookiecutter.project_slug }}.api.health import router as health
 from {{ cookiecutter.project_slug }}.main import create_app
 from {{ cookiecutter.project_slug }}.taskqueue import task
-from {{ cookiecutter.project_slug }}.taskqueue.runner import attempt
-from {{ cookiecutter.project_slug }}.taskqueue.task import Call
+from {{ cookiecutter.project_slug }}.taskqueue.task import Call, attempt
 
 
 @task(retry_on=(OSError,), max_attempts=2)

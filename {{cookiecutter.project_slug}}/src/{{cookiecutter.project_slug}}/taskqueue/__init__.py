@@ -5,7 +5,7 @@ from .queue import TaskBackend as TaskBackend
 from .queue import TaskQueue as TaskQueue
 from .queue import TaskRoute as TaskRoute
 from .queue import unavailable as unavailable
-from .runner import current_task_id as current_task_id
 from .task import TaskStatus as TaskStatus
 from .task import Unavailable as Unavailable
+from .task import current_task_id as current_task_id
 from .task import task as task
