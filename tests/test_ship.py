@@ -172,9 +172,9 @@ def test_compose_is_valid_and_fits_the_image(bake: Bake, backend: str, email: bo
 def test_every_reader_of_env_files_takes_the_same_values(bake: Bake, backend: str) -> None:
     """kubectl takes a value as it is; Compose and the service itself take some things off."""
     text = bake(task_backend=backend).read(".env.example")
-    assert "without quotes, $ or a comment" in text
+    assert "without quotes, ~, $ or a comment" in text
     values = [line.partition("=")[2] for line in text.splitlines() if not line.startswith("#")]
-    assert not re.search(r"[\"'$#]", "".join(values))
+    assert not re.search(r"[\"'~$#]", "".join(values))
 
 
 # Kubernetes.
