@@ -86,7 +86,7 @@ def _traceback(error: BaseException) -> str:
     """Return a traceback; above ``DEBUG`` without the texts of errors, which quote addresses."""
     if logging.root.isEnabledFor(logging.DEBUG):
         return "".join(traceback.format_exception(error))
-    return f"Traceback (most recent call last):\n{_frames(error)}"
+    return f"Traceback (most recent call last):\n{_frames(error)}: LOG_LEVEL=DEBUG shows its text"
 
 
 def _frames(error: BaseException, *above: BaseException) -> str:
