@@ -1,6 +1,7 @@
 """Builds and runs a Dockerfile without Docker: its own instructions, on copy-on-write views of this
 machine, which stands for the base image. Needs root, for namespaces and mounts (Linux)."""
 
+import contextlib
 import fnmatch
 import json
 import os
@@ -186,7 +187,7 @@ class Container:
             final.append(f"mount --bind {volume} {{}}{folder}")
         script = _script(stage, stage.command, settings, final)
         network = ["nsenter", f"--target={beside.pid()}", "--net"] if beside else []
-        unshare = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
+        unshare = ["unshare", "--mount", "--pid", "--fork"]
         with log.open("wb") as output:
             self._process = subprocess.Popen(
                 [*network, *unshare, *([] if beside else ["--net"]), "sh", "-ec", script],
@@ -230,7 +231,8 @@ class Container:
 
     def kill(self) -> None:
         """End it at once."""
-        self._process.kill()  # its child goes with it
+        with contextlib.suppress(AssertionError, ProcessLookupError):  # it has ended
+            os.kill(self.pid(), signal.SIGKILL)
         self._process.wait()
 
     def pid(self) -> int:

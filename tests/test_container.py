@@ -169,6 +169,9 @@ def test_the_health_check_can_fail(run: Run, images: dict[str, Stage]) -> None:
             starts = lambda it=idle: it.exec("python", "--version").returncode == 0  # noqa: E731
             until(starts, 20, "it has its own root")
             assert not idle.healthy()
+            process = Path(f"/proc/{idle.pid()}")
+            idle.kill()
+            assert not process.exists()
 
 
 def test_it_is_for_production_unless_told_otherwise(run: Run, images: dict[str, Stage]) -> None:
