@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -406,16 +407,18 @@ def test_each_alert_fires_when_it_should_and_not_before(
 def test_folders_of_metrics_last_as_long_as_their_services(
     project: Project, tmp_path: Path
 ) -> None:
-    def start_another() -> set[Path]:
+    def start_another(age: float = 61) -> set[Path]:
         for folder in tmp_path.glob("*metrics-*"):
-            os.utime(folder, (0, 0))
+            os.utime(folder, (0, time.time() - age))
         project.run(project.bin("python"), "-c", f"import {SLUG}", TMPDIR=str(tmp_path))
         return set(tmp_path.glob("*metrics-*"))
 
     foreign = tmp_path / f"{SLUG}-metrics-foreign"
     foreign.mkdir()
     os.mkfifo(foreign / "lock")
-    left = start_another()
+    first = start_another()
+    left = start_another(age=50)
+    assert left > first  # it may not be locked yet
     data = tmp_path / "data"
     with running(project, data, "--workers", "2", TMPDIR=str(tmp_path)) as service:
         held = set(tmp_path.glob("*metrics-*")) - left
