@@ -143,6 +143,7 @@ def test_an_api_key_guards_all_but_health(installed: Project, tmp_path: Path) ->
         for path in schema["paths"]:
             if path.endswith("/") and path != "/":
                 assert client.post(path).status_code == 401
+        assert "401" in schema["paths"]["/tasks/{task_id}"]["get"]["responses"]
 
 
 @on_each_backend
