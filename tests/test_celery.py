@@ -266,12 +266,12 @@ def test_readiness_leaves_alone_what_others_keep_in_the_broker(
     assert redis.ask("LLEN", f"{SLUG}.probe") == ":0\r\n"
 
 
-PUBLISH = """
+PUBLISH = f"""
 import sys
 
-from {slug}.settings import get_settings
-from {slug}.taskqueue.celery import create_celery, publish
-from {slug}.taskqueue.task import Call
+from {SLUG}.settings import get_settings
+from {SLUG}.taskqueue.celery import create_celery, publish
+from {SLUG}.taskqueue.task import Call
 
 name, arguments, task_id = sys.argv[1:]
 publish(create_celery(get_settings()), [Call(name, arguments, "", task_id, 0)], float("inf"))
@@ -280,8 +280,7 @@ publish(create_celery(get_settings()), [Call(name, arguments, "", task_id, 0)], 
 
 def publish(project: Project, name: str, arguments: str, task_id: str, **settings: str) -> None:
     """Publish what no endpoint does."""
-    code = PUBLISH.format(slug=SLUG)
-    project.run(project.bin("python"), "-c", code, name, arguments, task_id, **settings)
+    project.run(project.bin("python"), "-c", PUBLISH, name, arguments, task_id, **settings)
 
 
 def test_a_task_that_no_worker_knows_fails_and_is_not_quoted(

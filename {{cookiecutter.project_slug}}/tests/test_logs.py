@@ -163,7 +163,7 @@ def test_what_is_given_to_a_line_is_in_it(
         "level": "info",
         "logger": "mine",
     }
-    assert "\nValueError: " in failed["exception"]
+    assert failed["exception"].splitlines()[-1].startswith("ValueError: ")
     assert failed["level"] == "error"
 
 
