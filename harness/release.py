@@ -61,7 +61,8 @@ def main() -> None:
     nothing_skipped = os.environ | {"CI": "true"}
     if subprocess.run(checks, cwd=TEMPLATE, env=nothing_skipped, check=False).returncode:
         sys.exit("error: the checks failed: nothing was tagged")
-    git(TEMPLATE, "tag", "--annotate", "--message", f"{new}\n\n{sections()[new][1]}", new, commit)
+    message = f"{new}\n\n{sections()[new][1]}"  # git takes its headings for comments otherwise
+    git(TEMPLATE, "tag", "--cleanup=whitespace", f"--message={message}", new, commit)
     print(f"Tagged {new}. To publish it: git push origin main {new}")
 
 

@@ -82,7 +82,7 @@ def test_a_release_is_tagged_when_all_is_checked(template: Path) -> None:
     assert code == 0, said
     assert "git push origin main 9.9.9" in said
     assert git(template, "rev-parse", "9.9.9^{commit}") == git(template, "rev-parse", "HEAD")
-    assert "- All." in git(template, "tag", "--list", "--format=%(contents)", "9.9.9")
+    assert "### Added\n\n- All." in git(template, "tag", "--list", "--format=%(contents)", "9.9.9")
     ran = (template.parent / "ran").read_text().splitlines()
     assert [line for line in ran if not line.endswith(" with CI=true and tags: ")] == []
     for tool in ("ruff check", "ruff format --check", "mypy", "pytest", "pytest -m matrix or"):
