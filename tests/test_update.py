@@ -236,8 +236,9 @@ def test_a_project_of_a_released_version_becomes_one_of_the_present(
     tag: str, tmp_path: Path
 ) -> None:
     template = snapshot(tmp_path / "template.git")
-    if not released():  # before the first release, the present is the past, and then changes
+    if not released():
         git(template, "tag", tag := "0.0.0")
+    if not git(template, "diff", "--name-only", tag, "main"):  # as just after a release
         change_template(template)
     project = create(template, tmp_path / "then", {}, checkout=tag)
     begin(project)
