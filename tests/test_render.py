@@ -10,17 +10,21 @@ import yaml
 from harness.project import SLUG, Project
 
 from .conftest import Bake
+from .rendering import CHOICES
 from .variants import VARIANTS, Variant
 
 PACKAGE = f"src/{SLUG}"
-ALWAYS = {
+CI: dict[str, set[str]] = {
+    "GitHub Actions": {".github/dependabot.yml", ".github/workflows/ci.yml"},
+    "GitLab CI": {".gitlab-ci.yml", "renovate.json"},
+    "None": set(),
+}
+ALWAYS = CI["GitHub Actions"] | {
     ".devcontainer/devcontainer.json",
     ".dockerignore",
     ".editorconfig",
     ".env.example",
     ".gitattributes",
-    ".github/dependabot.yml",
-    ".github/workflows/ci.yml",
     ".gitignore",
     ".pre-commit-config.yaml",
     "CHANGELOG.md",
@@ -157,18 +161,15 @@ def test_endpoints_and_tasks_are_the_same_on_both_backends(number: int, bake: Ba
         assert one.read(name) == other.read(name), name
 
 
-@pytest.mark.parametrize("ci", ["GitHub Actions", "GitLab CI", "None"])
+@pytest.mark.parametrize("ci", CHOICES["ci"])
 def test_has_the_ci_that_was_chosen(ci: str, bake: Bake) -> None:
     project = bake(ci=ci)
-    assert (".github/workflows/ci.yml" in project.files()) == (ci == "GitHub Actions")
-    assert (".github/dependabot.yml" in project.files()) == (ci == "GitHub Actions")
-    assert (".gitlab-ci.yml" in project.files()) == (ci == "GitLab CI")
-    assert ("renovate.json" in project.files()) == (ci == "GitLab CI")
+    assert project.files() & set().union(*CI.values()) == CI[ci]
     assert ("CI" in project.read("README.md")) == (ci != "None")
     assert (project.path / ".github").exists() == (ci == "GitHub Actions")
 
 
-@pytest.mark.parametrize("name", ["MIT", "BSD-3-Clause", "Apache-2.0", "None"])
+@pytest.mark.parametrize("name", CHOICES["open_source_license"])
 def test_has_the_licence_that_was_chosen(name: str, bake: Bake) -> None:
     project = bake(open_source_license=name)
     metadata = tomllib.loads(project.read("pyproject.toml"))["project"]
