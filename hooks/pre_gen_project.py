@@ -92,8 +92,8 @@ def problems(answers: dict[str, object]) -> list[str]:
     found["email"] = text_problem(email, 254)
     if not re.fullmatch(ADDRESS, email, re.ASCII | re.IGNORECASE):
         found["email"] = "must be an address like you@example.com"
-    for name in ("include_email_task", "include_log_task"):
-        if not isinstance(answers[name], bool):
+    for name, answer in answers.items():
+        if name.startswith("include_") and not isinstance(answer, bool):
             found[name] = "must be yes or no, and needs cookiecutter 2.7 or newer"
     return [
         f"{name}: {shortened(answers[name])} {problem}"

@@ -14,7 +14,7 @@ from hooks.post_gen_project import next_steps
 from hooks.pre_gen_project import problems, slug_problem
 
 from .rendering import typed
-from .variants import CONTEXT, OPTIONS
+from .variants import CONTEXT, FLAGS, OPTIONS
 
 GOOD: dict[str, object] = {
     "project_name": "Task Service",
@@ -73,7 +73,7 @@ GOOD: dict[str, object] = {
         ("email", "a{{b@example.com", "{{, which begins an instruction"),
         ("email", "{%b}@example.com", "{%"),
         ("email", "a.{#b@example.com", "{#"),
-        ("include_log_task", "n", "2.7"),
+        *((flag, "n", "2.7") for flag in FLAGS),
     ],
 )
 def test_a_bad_answer_is_refused_with_advice(name: str, value: object, advice: str) -> None:
