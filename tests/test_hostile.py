@@ -28,6 +28,7 @@ from harness.project import bake
 from hooks.pre_gen_project import BIDIRECTIONAL, LONGEST, problems, slug_problem, taken_by
 
 from .rendering import CHOICES, Answers, Files, render, typed
+from .variants import OPTIONS
 
 TEXTS = ("project_name", "project_short_description", "full_name", "email")
 # Stand-ins that occur nowhere else: where one stands, an answer must stand.
@@ -234,6 +235,7 @@ def test_good_answers_stand_intact_in_formatted_files(tmp_path: Path) -> None:
     @settings(hostile, max_examples=500)
     @given(answers=GOOD)
     def intact(answers: Answers) -> None:
+        assert answers.keys() == OPTIONS.keys()
         context = typed(answers)
         assert problems(context) == []
         files = check(context)
