@@ -13,10 +13,14 @@ from .service import free_port, until
 RABBITMQ = "/usr/lib/rabbitmq/bin"  # Debian's wrapper in /usr/sbin insists on a user of its own
 
 
+def path() -> str:
+    """Return where programs are looked for."""
+    return f"{RABBITMQ}:{os.environ['PATH']}"
+
+
 def missing(*programs: str) -> list[str]:
     """Return those of the programs that this machine lacks."""
-    path = f"{os.environ['PATH']}:{RABBITMQ}"
-    return [name for name in programs if not shutil.which(name, path=path)]
+    return [name for name in programs if not shutil.which(name, path=path())]
 
 
 class Server:
@@ -162,11 +166,12 @@ class RabbitMQ(Server):
 
     def command(self) -> list[str]:
         """Return what starts it."""
-        return [f"{RABBITMQ}/rabbitmq-server"]
+        return ["rabbitmq-server"]
 
     def environment(self) -> dict[str, str]:
         """Return what it is started with: a node name, ports and folders that are its own."""
         return os.environ | {
+            "PATH": path(),
             "HOME": str(self.folder),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
             "ERL_EPMD_PORT": str(self._mapper_port),
@@ -198,7 +203,7 @@ class RabbitMQ(Server):
     def control(self, *arguments: str) -> None:
         """Run ``rabbitmqctl``."""
         subprocess.run(
-            [f"{RABBITMQ}/rabbitmqctl", *arguments],
+            ["rabbitmqctl", *arguments],
             env=self.environment(),
             check=True,
             stdout=subprocess.DEVNULL,
