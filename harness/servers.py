@@ -88,7 +88,7 @@ class Server:
     def _frozen(self) -> bool:
         assert self._process  # noqa: S101, for the type checker
         ps = subprocess.run(
-            ["ps", "-A", "-o", "pgid=,stat="], capture_output=True, text=True, check=True
+            ["ps", "-A", "-o", "pgid=", "-o", "stat="], capture_output=True, text=True, check=True
         )
         processes = map(str.split, ps.stdout.splitlines())
         return all(stat[0] in "TZ" for pgid, stat in processes if int(pgid) == self._process.pid)

@@ -7,6 +7,7 @@ import resource
 import sqlite3
 import statistics
 import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -20,6 +21,8 @@ import pytest
 from harness.mail import mail_server
 from harness.project import SLUG, Project
 from harness.service import Process, Service, running, until
+
+from .conftest import lack
 
 CLIENTS = 8
 
@@ -160,6 +163,8 @@ def test_a_disk_that_is_full_is_a_503_until_there_is_room(project: Project, data
 @contextmanager
 def limited_files(pid: int) -> Iterator[None]:
     """Let no file of a process grow: what a full disk is, as far as it can see."""
+    if sys.platform != "linux":
+        lack("prlimit is Linux's")
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
     yield
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
