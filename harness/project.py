@@ -69,7 +69,7 @@ def bake(folder: Path, **answers: str) -> Project:
     subprocess.run(
         [
             *(sys.executable, "-m", "cookiecutter", str(TEMPLATE), "--no-input"),
-            *("--output-dir", str(folder)),
+            *("--default-config", "--output-dir", str(folder)),
             *(f"{key}={value}" for key, value in answers.items()),
         ],
         env=environment(),

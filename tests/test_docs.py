@@ -48,10 +48,12 @@ def test_its_plot_and_its_words_have_the_same_figures() -> None:
 
 
 def test_a_demo_that_cannot_install_says_why(tmp_path: Path) -> None:
+    (tmp_path / ".cookiecutterrc").write_text("default_context: {email: ada@localhost}")
+    offline = {"UV_OFFLINE": "1", "UV_CACHE_DIR": str(tmp_path / "no")}
     result = subprocess.run(
         [sys.executable, "-m", "harness.demo", "BackgroundTasks"],
         cwd=TEMPLATE,
-        env=environment(UV_OFFLINE="1", UV_CACHE_DIR=str(tmp_path / "no"), TMPDIR=str(tmp_path)),
+        env=environment(**offline, HOME=str(tmp_path), TMPDIR=str(tmp_path)),
         capture_output=True,
         text=True,
         check=False,

@@ -174,7 +174,8 @@ def test_the_next_steps_fit_the_answers() -> None:
 @pytest.mark.parametrize(("answer", "celery"), [("BackgroundTasks", False), ("Celery", True)])
 def test_the_real_command_prints_the_next_steps(answer: str, celery: bool, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "cookiecutter", str(TEMPLATE), "--no-input"]
-    shown = subprocess.check_output([*command, f"task_backend={answer}"], cwd=tmp_path, text=True)
+    options = ["--default-config", f"task_backend={answer}"]
+    shown = subprocess.check_output([*command, *options], cwd=tmp_path, text=True)
     for step in next_steps(SLUG, celery=celery, any_task=True):
         assert f"  {step}\n" in shown
     assert ("worker" in shown) == celery
