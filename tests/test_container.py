@@ -158,6 +158,8 @@ def test_it_runs_without_root_without_writing_and_stops_in_time(
     for container in (api, *workers):
         assert container.stop(grace) == 0, container.output()
         assert "Traceback" not in container.output()
+        for line in container.output().splitlines():
+            json.loads(line)
     assert "Application shutdown complete." in api.output()
 
 
