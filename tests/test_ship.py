@@ -17,8 +17,9 @@ import yaml
 
 from harness.container import instructions
 from harness.project import TEMPLATE, Project, environment
+from harness.servers import Redis
 
-from .conftest import Bake
+from .conftest import Bake, need, started
 from .variants import VARIANTS
 
 ENGINE = ("docker ",)  # no engine here: the Dockerfile is carried out by test_container.py
@@ -167,6 +168,17 @@ def test_compose_is_valid_and_fits_the_image(bake: Bake, backend: str, email: bo
         p for s in (*services.values(), *extra["services"].values()) for p in s.get("ports", [])
     ]
     assert all(port.startswith("127.0.0.1:") for port in ports)
+
+
+def test_a_broker_that_answers_with_an_error_is_not_healthy(bake: Bake, tmp_path: Path) -> None:
+    need("redis-cli")
+    compose = load(bake(task_backend="Celery"), "compose.yaml")
+    program, *arguments = compose["services"]["broker"]["healthcheck"]["test"][1:]
+    with started(Redis(tmp_path / "redis")) as redis:
+        client = [program, "-p", str(redis.port)]
+        assert subprocess.run([*client, *arguments], check=False).returncode == 0
+        subprocess.run([*client, "config", "set", "requirepass", "secret"], check=True)
+        assert subprocess.run([*client, *arguments], check=False).returncode != 0
 
 
 def test_every_reader_of_env_files_takes_the_same_values(bake: Bake, backend: str) -> None:
