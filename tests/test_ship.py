@@ -163,6 +163,7 @@ def test_compose_is_valid_and_fits_the_image(bake: Bake, backend: str, email: bo
     if email:
         settings = extra["services"]["api"]["environment"]
         assert settings["SMTP_HOST"] in extra["services"]
+        assert settings["SMTP_USERNAME"] == ""
     # Nothing is open to the network but through what the operator puts before it.
     ports = [
         p for s in (*services.values(), *extra["services"].values()) for p in s.get("ports", [])
