@@ -1,5 +1,6 @@
 """BackgroundTasks hurt on purpose: nothing that was accepted is lost, and nothing else suffers."""
 
+import fcntl
 import os
 import random
 import re
@@ -210,6 +211,19 @@ def test_a_locked_journal_is_a_503_until_it_is_free(project: Project, data_dir: 
         (task_id,) = probe(service, "sleep 0")
         assert service.wait_for_task(task_id)["status"] == "succeeded"
         assert stored(data_dir) == 1
+
+
+def test_a_process_waits_while_others_look_at_a_large_journal(
+    project: Project, data_dir: Path
+) -> None:
+    """Ten processes that take 1.5 s each, for 4 million tasks, began to refuse after 10 s."""
+    (data_dir / "tasks").mkdir(parents=True)
+    with (data_dir / "tasks" / "journal.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        timer = threading.Timer(16, lock.close)
+        timer.start()
+        with running(project, data_dir):
+            assert timer.finished.is_set()
 
 
 def test_a_corrupt_journal_is_set_aside(project: Project, data_dir: Path) -> None:
