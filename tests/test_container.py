@@ -141,6 +141,8 @@ def test_it_runs_without_root_without_writing_and_stops_in_time(
         assert container.exec("id", "--user").stdout != "0\n"
         assert container.exec("touch", "/app/file").returncode != 0
         assert container.exec("touch", "/data/file").returncode == 0
+    proxy = "http_proxy=http://127.0.0.1:1"  # which Docker may give to every container
+    assert api.exec("env", proxy, *images["api"].health).returncode == 0
     task_id = curl(api, "POST", "/items/?name=Lamp")["task_id"]
     until(lambda: succeeded(api, task_id), 30, "the task succeeds")
     (writer,) = workers or [api]
