@@ -169,9 +169,9 @@ def test_the_health_check_can_fail(run: Run, images: dict[str, Stage]) -> None:
     settings = {"API_KEY": KEY, "CELERY_BROKER_URL": BROKER}
     for image in images.values():
         if image.health:
-            idle = run(replace(image, command=("sleep", "60")), **settings)
-            starts = lambda it=idle: it.exec("python", "--version").returncode == 0  # noqa: E731
-            until(starts, 20, "it has its own root")
+            command = ("python", "-c", "import time; print('idle'); time.sleep(60)")
+            idle = run(replace(image, command=command), **settings)
+            until(lambda it=idle: it.output() == "idle\n", 20, "what it prints is seen at once")  # type: ignore[misc]
             assert not idle.healthy()
             process = Path(f"/proc/{idle.pid()}")
             idle.kill()
