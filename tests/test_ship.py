@@ -235,6 +235,10 @@ def test_the_manifest_is_valid_and_fits_the_image(bake: Bake, backend: str) -> N
     if backend == "Celery":
         worker = workloads["worker"]["spec"]["template"]["spec"]["containers"][0]
         assert worker["command"] == json.loads(commands["worker"]["CMD"])
+        updated = f"deployment/{workloads['worker']['metadata']['name']}"
+        text = project.read("kubernetes.yaml")
+        assert re.findall(r"kubectl set image (.*)=IMAGE", text) == [f"{updated} {worker['name']}"]
+        assert re.findall(r"kubectl rollout status (.*)", text) == [updated]
         settings = {variable["name"]: variable["value"] for variable in worker["env"]}
         assert settings["METRICS_HOST"] == "0.0.0.0"  # noqa: S104, a container's
         assert worker["ports"] == [
