@@ -284,6 +284,20 @@ def test_an_answer_that_is_not_the_services_is_told_as_it_is(
 
 
 @one_backend
+def test_trouble_that_is_over_is_not_told(service: Service, open_page: Open) -> None:
+    held: list[Route] = []
+    page = open_page(service)
+    page.route(re.compile("/tasks/"), lambda it: it.continue_() if held else held.append(it))
+    create(page, "Lamp")
+    expect(create(page, "Chair")).to_have_class("succeeded")
+    expect(row(page, "Lamp")).to_have_class("succeeded")
+    with page.expect_event("requestfailed"):
+        held[0].abort()  # the first look at the lamp, after the last one
+    page.wait_for_timeout(100)
+    expect(page.locator("#trouble")).to_have_text("")
+
+
+@one_backend
 def test_it_shows_the_latest_fifty(service: Service, open_page: Open) -> None:
     held: list[Route] = []
 

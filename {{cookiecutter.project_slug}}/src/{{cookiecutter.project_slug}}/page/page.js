@@ -112,7 +112,7 @@ async function watch() {
     const news = looks.map(({ value }) => value).filter(Boolean);
     if (news.length) say("news", news.join(" "));
     const problem = looks.find(({ reason }) => reason)?.reason;
-    say("trouble", problem?.message ?? "", true);
+    if (own === watches) say("trouble", problem?.message ?? "", true);
     if (problem?.status === 401 || tasks.every(isOver)) return;
     await new Promise((resume) => setTimeout(resume, pause));
   }
