@@ -281,6 +281,9 @@ def test_an_answer_that_is_not_the_services_is_told_as_it_is(
     page.route(re.compile("/tasks/"), lambda it: it.fulfill(status=503, body='{"detail": "no"}'))
     create(page, "Lamp")
     expect(page.locator("#trouble")).to_have_text("No status: no.")
+    page.evaluate("window.fetch = async () => new Response('', { status: 502 })")  # as by HTTP/2
+    create(page, "Lamp")
+    expect(message).to_have_text("Not accepted: 502.")
 
 
 @one_backend

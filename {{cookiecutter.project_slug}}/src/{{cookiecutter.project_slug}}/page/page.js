@@ -17,7 +17,7 @@ class Problem extends Error {
   }
 }
 
-const sentence = (text) => text.replace(/\.?$/, ".");
+const sentence = (text) => text.replace(/ ?\.?$/, ".");
 
 // Returns the answer's JSON; throws a Problem that says in words why there is none.
 async function ask(path, method = "GET") {
