@@ -48,6 +48,12 @@ new MutationObserver(() => {
   }
 }).observe(document, { subtree: true, childList: true, characterData: true });
 """
+PLACE = """({ firstChild: text }, letter) => {
+  const range = new Range();
+  range.setStart(text, letter);
+  range.setEnd(text, letter + 1);
+  return range.getBoundingClientRect().x;
+}"""
 
 Open = Callable[..., Page]
 
@@ -371,6 +377,9 @@ def test_everybody_can_read_it(installed: Project, tmp_path: Path, open_page: Op
         page = open_page(service)
         check(page)
         expect(create(page, "A<b>long</b>name" * 12)).to_have_class("succeeded")
+        label = create(page, "שלום!").locator(".label")  # from right to left
+        first, last = (label.evaluate(PLACE, letter) for letter in (0, 4))
+        assert last < first
         mailbox.reply = "550 no such mailbox"
         expect(welcome(page, "nobody@example.com")).to_have_class("failed")
         mailbox.reply = "451 try again later"
