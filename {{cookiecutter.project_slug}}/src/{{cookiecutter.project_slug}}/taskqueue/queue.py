@@ -85,7 +85,7 @@ async def _store(request: Request, calls: list[Call], response: Response) -> Non
 async def _pending_tasks(request: Request) -> PendingTasks:
     # FastAPI refuses a body that no endpoint reads only as the response goes out: too late.
     limit = request.scope.get(MAX_BODY_SIZE_SCOPE_KEY, inf)
-    if int(request.headers.get("Content-Length", 0)) > limit:
+    if float(request.headers.get("Content-Length", 0)) > limit:  # int() takes 4300 digits only
         raise HTTPException(413, "Content Too Large")
     pending: PendingTasks | None = request.scope.get("pending_tasks")
     if pending is None:
