@@ -33,7 +33,8 @@ async def require_api_key(given: Annotated[str | None, Security(api_key_header)]
     expected = api_key.get_secret_value() if api_key else ""
     # latin-1 gives the bytes of the header back as they came.
     if not given or not secrets.compare_digest(given.encode("latin-1"), expected.encode()):
-        raise HTTPException(401, "The X-API-Key header is missing or wrong.")
+        headers = {"WWW-Authenticate": "APIKey"}  # RFC 9110 wants one with each 401
+        raise HTTPException(401, "The X-API-Key header is missing or wrong.", headers)
 
 
 def security_headers(app: ASGIApp) -> ASGIApp:
