@@ -195,6 +195,9 @@ def drive(watched: Watched) -> None:
     assert error.headers["X-Content-Type-Options"] == "nosniff"
     assert len(error.headers["X-Request-ID"]) == 32
     assert client.get("/no/such/page").status_code == 404
+    upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+    upgrade["Sec-WebSocket-Key"] = "dGhlIHNhbXBsZSBub25jZQ=="  # RFC 6455's
+    assert client.get("/send-email/", params={"email": ADDRESS}, headers=upgrade).status_code == 403
     watched.ends = {what: watched.service.wait_for_task(ids[what]) for what in ids}
 
 

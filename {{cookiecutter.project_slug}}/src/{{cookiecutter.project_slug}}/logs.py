@@ -1,6 +1,7 @@
 """Logs by structlog: readable in development, JSON in production, those of libraries too."""
 
 import logging
+import re
 import sys
 import textwrap
 import time
@@ -39,7 +40,8 @@ class Formatter(logging.Formatter):
         has = vars(record)
         line |= {name: has[name] for name in has if name not in OWN}
         line |= line.pop("_structlog", {})
-        line["event"] = record.getMessage().rstrip()  # warnings and uvicorn's errors end the line
+        event = record.getMessage().rstrip()  # warnings and uvicorn's errors end the line
+        line["event"] = re.sub(r'("WebSocket [^?]*)\?.*"', r'\1"', event)  # without its query
         line["level"] = record.levelname.lower()
         line["logger"] = record.name
         line["timestamp"] = datetime.fromtimestamp(record.created, UTC).isoformat()
