@@ -293,16 +293,25 @@ def test_an_answer_that_is_not_the_services_is_told_as_it_is(
 
 
 @one_backend
-def test_trouble_that_is_over_is_not_told(service: Service, open_page: Open) -> None:
-    held: list[Route] = []
+@pytest.mark.parametrize("answered", [True, False])
+def test_what_an_earlier_look_brings_late_is_not_told(
+    service: Service, open_page: Open, answered: bool
+) -> None:
+    looks: list[Route] = []
     page = open_page(service)
-    page.route(re.compile("/tasks/"), lambda it: it.continue_() if held else held.append(it))
-    create(page, "Lamp")
-    expect(create(page, "Chair")).to_have_class("succeeded")
-    expect(row(page, "Lamp")).to_have_class("succeeded")
-    with page.expect_event("requestfailed"):
-        held[0].abort()  # the first look at the lamp, after the last one
+    page.route(re.compile("/tasks/"), lambda look: looks.append(look))
+    lamp = create(page, "Lamp")
+    expect(lamp).to_have_class("queued")
+    create(page, "Chair")  # and another look at the lamp
+    while len(looks) < 3:
+        page.wait_for_timeout(10)
+    for look in looks[1:]:
+        look.fulfill(json={"status": "running"})
+    expect(lamp).to_have_class("running")
+    with page.expect_event("requestfinished" if answered else "requestfailed"):
+        looks[0].fulfill(json={"status": "queued"}) if answered else looks[0].abort()
     page.wait_for_timeout(100)
+    expect(lamp).to_have_class("running")
     expect(page.locator("#trouble")).to_have_text("")
 
 

@@ -86,7 +86,9 @@ function keep() {
 
 const isOver = ({ status }) => ["succeeded", "failed", "unknown"].includes(status);
 
-async function look(task) {
+let watches = 0;
+
+async function look(task, own) {
   let news;
   try {
     news = await ask(`tasks/${task.task_id}`);
@@ -94,20 +96,19 @@ async function look(task) {
     if (problem.status !== 404) throw problem;
     news = { status: "unknown", error: "The service has forgotten this task." };
   }
+  if (own !== watches) return ""; // a later watch may know better
   const isNew = news.status !== task.status || news.attempts > task.attempts;
-  if (isOver(task) || !find(task.task_id)) return ""; // another look, or keep(), was first
   Object.assign(task, news);
   show(task);
   const words = [task.status, task.error].filter(Boolean).join(", ");
   return isNew && sentence(`${task.label}: ${words}`);
 }
 
-let watches = 0;
-
 async function watch() {
   const own = ++watches; // a later watch ends this one
   for (let pause = SOONEST; own === watches; pause = Math.min(pause * 1.2, LATEST)) {
-    const looks = await Promise.allSettled(tasks.filter((task) => !isOver(task)).map(look));
+    const open = tasks.filter((task) => !isOver(task));
+    const looks = await Promise.allSettled(open.map((task) => look(task, own)));
     keep();
     const news = looks.map(({ value }) => value).filter(Boolean);
     if (news.length) say("news", news.join(" "));
