@@ -17,8 +17,7 @@ from typing import Annotated, Literal, NoReturn, Self
 {% if cookiecutter.include_email_task %}
 from email_validator import validate_email
 {% endif %}
-from pydantic import Field, SecretStr, ValidationError
-from pydantic.functional_validators import AfterValidator, model_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 # api.example.com,*.example.org,[::1]: without a scheme and a port, which no host would match.
