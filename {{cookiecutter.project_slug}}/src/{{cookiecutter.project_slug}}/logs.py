@@ -16,10 +16,10 @@ from structlog import contextvars, dev, processors, stdlib
 
 from .settings import Settings
 
-# No fields of a line: what every record has, and what is added for other formatters.
-OWN = {*vars(logging.makeLogRecord({})), "message", "asctime", "color_message"}
+# Not fields of a line: what every record has, and what is added for other formatters.
+RECORD_ATTRIBUTES = {*vars(logging.makeLogRecord({})), "message", "asctime", "color_message"}
 {% if cookiecutter.__celery %}
-OWN.add("data")  # Celery's: the arguments of a task, which may hold an address
+RECORD_ATTRIBUTES.add("data")  # Celery's: the arguments of a task, which may hold an address
 {% endif %}
 
 
@@ -37,8 +37,8 @@ class Formatter(logging.Formatter):
         line: dict[str, Any] = {"event": "", **contextvars.get_contextvars()}
         if begun := line.pop("begun", None):
             line["duration"] = round(time.perf_counter() - begun, 6)
-        has = vars(record)
-        line |= {name: has[name] for name in has if name not in OWN}
+        fields = vars(record)
+        line |= {name: fields[name] for name in fields if name not in RECORD_ATTRIBUTES}
         line |= line.pop("_structlog", {})
         event = record.getMessage().rstrip()  # warnings and uvicorn's errors end the line
         line["event"] = re.sub(r'("WebSocket [^?]*)\?.*"', r'\1"', event)  # without its query

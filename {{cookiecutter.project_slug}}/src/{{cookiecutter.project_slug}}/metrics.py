@@ -8,11 +8,11 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 REQUESTS = Histogram(
-    "http_request_duration_seconds", "Requests by route.", ["method", "route", "status"]
+    "http_request_duration_seconds", "Duration of requests by route.", ["method", "route", "status"]
 )
-ATTEMPTS = Counter("task_attempts", "Attempts at tasks by their end.", ["task", "outcome"])
+ATTEMPTS = Counter("task_attempts", "Attempts at tasks by outcome.", ["task", "outcome"])
 DURATION = Histogram(
-    "task_duration_seconds", "Attempts at tasks.", ["task"], buckets=(0.01, 0.1, 1, 10, 60, 600)
+    "task_duration_seconds", "Duration of attempts.", ["task"], buckets=(0.01, 0.1, 1, 10, 60, 600)
 )
 REFUSED = Counter("tasks_refused", "Requests whose tasks could not be stored: they got a 503.")
 
