@@ -24,7 +24,7 @@ RECORD_ATTRIBUTES.add("data")  # Celery's: the arguments of a task, which may ho
 
 
 class Formatter(logging.Formatter):
-    """What structlog makes of a line: the event, and the keys of the context and of the line."""
+    """Renders a record with structlog: its message and fields, and those of the context."""
 
     def __init__(self, *, json: bool) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class Formatter(logging.Formatter):
             line["stack"] = record.stack_info
         try:
             return str(self._render(None, "", line))
-        except (TypeError, ValueError):  # what JSON has not: NaN, a cycle, a key that is no text
+        except (TypeError, ValueError):  # what JSON can't hold: NaN, a cycle, a key that is no text
             return str(self._render(None, "", {name: str(line[name]) for name in line}))
 
 

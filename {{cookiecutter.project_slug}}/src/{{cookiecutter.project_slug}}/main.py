@@ -34,7 +34,7 @@ def request_id(given: str) -> str:
 
 
 class Service(FastAPI):
-    """FastAPI's, with ``X-Request-ID`` and safe headers for every answer, a 413 and a 500 too."""
+    """FastAPI's, with ``X-Request-ID`` and security headers on every answer, even a 413 or 500."""
 
     @cached_property
     def _outermost(self) -> ASGIApp:
@@ -44,14 +44,14 @@ class Service(FastAPI):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request.
 
-        FastAPI answers a body that is too large, or an error that nobody caught, outside of what
-        ``add_middleware`` adds; and what ``@app.middleware("http")`` adds hides the id from there.
+        FastAPI sends a 413, and the 500 for an error that nobody caught, from outside of what
+        ``add_middleware`` adds; what ``@app.middleware("http")`` adds would hide the id from them.
         """
         await self._outermost(scope, receive, send)
 
 
 def create_app() -> FastAPI:
-    """Build the service; exits with a line for what keeps it from its work."""
+    """Build the service; exits with a line for what keeps it from working."""
     settings = get_settings()
     configure_logging(settings)
     backend = Backend(settings)
@@ -61,10 +61,10 @@ def create_app() -> FastAPI:
         summary=package["Summary"],
         version=package["Version"],
         lifespan=lambda _: backend,  # open while the service runs
-        openapi_url="/openapi.json" if settings.pages else None,  # none: no /docs, no /redoc
-        max_body_size=65_536,  # bytes; an endpoint that takes more says so by its own
+        openapi_url="/openapi.json" if settings.pages else None,  # None: no /docs, no /redoc
+        max_body_size=65_536,  # bytes; an endpoint that takes more has its own
         exception_handlers={Unavailable: unavailable, Exception: internal_error},
-        # By OTEL_EXPORTER_OTLP_ENDPOINT, and traces only: its logs have the texts of errors.
+        # Where OTEL_EXPORTER_OTLP_ENDPOINT is set. Traces only: logs have the texts of errors.
         telemetry={"auto_configure": True, "metrics": False, "logs": False},
     )
     hosts = [*settings.allowed_hosts.split(","), "127.0.0.1"]  # by which health checks call it
@@ -89,5 +89,5 @@ def create_app() -> FastAPI:
 
 
 app = create_app()
-# What is here now stays: a full garbage collection, 80 ms each, need not look at it again.
+# What is loaded by now stays: a full garbage collection (80 ms) need not look at it again.
 gc.freeze()

@@ -1,4 +1,4 @@
-"""The API key: who has none can neither start tasks nor read of them. And safe headers."""
+"""The API key, without which nobody starts a task or reads its status; and security headers."""
 
 import secrets
 from typing import Annotated
