@@ -87,7 +87,7 @@ def test_a_bad_line_of_the_env_file_is_named(
     assert f"error: {named}" in capsys.readouterr().err
 
 
-def test_a_secret_that_can_t_be_read_is_named(
+def test_a_secret_that_cannot_be_read_is_named(
     data_dir: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
