@@ -4,9 +4,9 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from fastapi import Request, Response
+from fastapi.testclient import TestClient
 from starlette.applications import Starlette
 from starlette.middleware.errors import ServerErrorMiddleware
-from starlette.testclient import TestClient
 
 from {{ cookiecutter.project_slug }}.main import create_app
 

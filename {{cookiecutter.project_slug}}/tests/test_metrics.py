@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
-from starlette.testclient import TestClient
 
 from {{ cookiecutter.project_slug }}.api.health import router as health
 from {{ cookiecutter.project_slug }}.main import create_app
