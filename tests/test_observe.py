@@ -433,7 +433,7 @@ def test_folders_of_metrics_last_as_long_as_their_services(
     assert not start_another() & held
 
 
-def test_a_folder_of_metrics_that_can_t_be_made_is_named(project: Project, tmp_path: Path) -> None:
+def test_a_folder_of_metrics_that_cannot_be_made_is_named(project: Project, tmp_path: Path) -> None:
     command = [project.bin("python"), "-c", f"import {SLUG}"]
     project.run(*command, PROMETHEUS_MULTIPROC_DIR=str(tmp_path))  # one that is there is taken
     settings = {"PROMETHEUS_MULTIPROC_DIR": "/dev/null/metrics"}

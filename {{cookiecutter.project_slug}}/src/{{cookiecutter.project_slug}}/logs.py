@@ -40,8 +40,7 @@ class Formatter(logging.Formatter):
         fields = vars(record)
         line |= {name: fields[name] for name in fields if name not in RECORD_ATTRIBUTES}
         line |= line.pop("_structlog", {})
-        event = record.getMessage().rstrip()  # warnings and uvicorn's errors end the line
-        line["event"] = re.sub(r'("WebSocket [^?]*)\?.*"', r'\1"', event)  # without its query
+        line["event"] = record.getMessage().rstrip()  # warnings and uvicorn's errors end the line
         line["level"] = record.levelname.lower()
         line["logger"] = record.name
         line["timestamp"] = datetime.fromtimestamp(record.created, UTC).isoformat()
@@ -51,6 +50,8 @@ class Formatter(logging.Formatter):
             _, method, target, _, status = cast("tuple[Any, ...]", record.args)
             path = target.partition("?")[0]  # a query may hold an address
             line.update(event="request", method=method, path=path, status=status)
+        if record.name == "uvicorn.error":  # a WebSocket's request
+            line["event"] = re.sub(r'("WebSocket [^?]*)\?.*"', r'\1"', line["event"])
         if record.exc_info and (error := record.exc_info[1]):
             line["exception"] = _traceback(error)
         if record.stack_info:
