@@ -399,6 +399,9 @@ def test_each_alert_fires_when_it_should_and_not_before(
         tests.append(test(changed | waits, (alert, quiet, False), (alert, late, True)))
     unknown = {f"up{{{JOB}}}": "_x30"}  # Prometheus has no such job, or finds nobody in it
     tests.append(test(unknown, ("ServiceDown", "1m", False), ("ServiceDown", "3m", True)))
+    # Tasks, or seconds, that wait though attempts end: 11 a minute.
+    tests.append(test({name: "1000x30"}, ("TasksWait", "4m", False), ("TasksWait", "25m", True)))
+    tests.append(test({name: "100x30"}, ("TasksWait", "29m", False)))
     file = tmp_path / "alerts_test.yml"
     file.write_text(yaml.safe_dump({"rule_files": [str(path)], "tests": tests}))
     result = subprocess.run(
