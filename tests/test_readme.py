@@ -30,6 +30,7 @@ def fresh(request: pytest.FixtureRequest, bake: Bake) -> Project:
 def test_every_command_runs(fresh: Project, tmp_path: Path) -> None:
     port = free_port()
     served: dict[str, Process] = {}
+    tools = {"UV_TOOL_DIR": str(tmp_path / "tools"), "UV_TOOL_BIN_DIR": str(tmp_path / "bin")}
     lines = [line for block in blocks(fresh, "sh") for line in block.splitlines()]
     commands = [line for line in lines if line and not line.startswith(("#", *ELSEWHERE))]
     assert len(commands) >= 6
@@ -37,13 +38,11 @@ def test_every_command_runs(fresh: Project, tmp_path: Path) -> None:
         for number, line in enumerate(commands):
             command = shlex.split(line.replace("8000", str(port)).replace("0.0.0.0", "127.0.0.1"))  # noqa: S104
             kind = next((word for word in ("uvicorn", "worker") if word in command), "")
-            if command[0] == "uvx":  # it would fetch the program, which is here
-                command.pop(0)
             if not kind:
                 if command[0] == "curl":
                     command[1:1] = ["--fail", "--silent", "--retry", "30", "--retry-connrefused"]
                     command[1:1] = ["--retry-delay", "1"]
-                fresh.run(*command)
+                fresh.run(*command, **tools)
                 continue
             if old := served.pop(kind, None):
                 old.stop()
@@ -57,7 +56,8 @@ def test_every_command_runs(fresh: Project, tmp_path: Path) -> None:
         for process in served.values():
             process.stop()
     assert (fresh.path / "data" / "log.txt").read_text() == "Item Lamp was created.\n"
-    assert (fresh.path / ".git" / "hooks" / "pre-commit").exists()
+    hook = (fresh.path / ".git" / "hooks" / "pre-commit").read_text()
+    assert f"INSTALL_PYTHON={tools['UV_TOOL_DIR']}/" in hook  # not in uv's cache
 
 
 @pytest.mark.xdist_group("mypy")
