@@ -67,6 +67,17 @@ def bake(cookies_session: Cookies) -> Bake:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _configuration_of_git(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep a developer's own configuration of git out."""
+    path = tmp_path_factory.mktemp("git") / "config"
+    path.write_text("[user]\n\tname = Ada\n\temail = ada@example.com\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GIT_CONFIG_GLOBAL", str(path))
+        patch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _types_of_libraries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep mypy's cache from one project to the next: most of its work is the libraries'."""
     with pytest.MonkeyPatch.context() as patch:

@@ -24,14 +24,6 @@ test "$(basename "$0")" != "$BROKEN"
 """
 
 
-@pytest.fixture(autouse=True)
-def identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep a developer's own configuration of git out."""
-    (tmp_path / ".gitconfig").write_text("[user]\n\tname = Ada\n\temail = ada@example.com\n")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
-
-
 def write_version(template: Path, version: str) -> None:
     metadata = template / "pyproject.toml"
     text = metadata.read_text("utf-8")

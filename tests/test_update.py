@@ -106,18 +106,18 @@ def changes() -> Iterator[tuple[Answers, str, object]]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def quiet_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep a developer's own configuration of git and of cookiecutter out, and theirs untouched."""
-    home = tmp_path_factory.mktemp("home")
-    (home / ".gitconfig").write_text("[user]\n\tname = Ada\n\temail = ada@example.com\n")
+def configuration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep a developer's own configuration of cookiecutter out, and theirs untouched."""
+    folder = tmp_path_factory.mktemp("cookiecutter")
+    config = folder / "config"
+    config.write_text(f"cookiecutters_dir: {folder}/templates\nreplay_dir: {folder}/replays\n")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HOME", str(home))
-        patch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+        patch.setenv("COOKIECUTTER_CONFIG", str(config))
         yield
 
 
 @pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory, quiet_home: None) -> Path:
+def template(tmp_path_factory: pytest.TempPathFactory, configuration: None) -> Path:
     """Return a repository of the template as it stands; tests that change one make their own."""
     return snapshot(tmp_path_factory.mktemp("template") / "repository")
 

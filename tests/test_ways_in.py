@@ -6,7 +6,6 @@ import os
 import pty
 import re
 import select
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from harness.project import SLUG, TEMPLATE, Project, bake, environment
+from harness.repository import commit, git, snapshot
 
 from .rendering import render, typed
 from .variants import OPTIONS
@@ -51,22 +51,12 @@ def workplace(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a git repository of the template, whose tag ``1.0`` is the present one."""
-    path = tmp_path_factory.mktemp("repository") / "template"
-    shutil.copytree(TEMPLATE, path, ignore=shutil.ignore_patterns(".git", ".venv", ".*_cache"))
+    path = snapshot(tmp_path_factory.mktemp("repository") / "template")
+    git(path, "tag", "1.0")
     readme = path / "{{cookiecutter.project_slug}}" / "README.md"
-    git(path, "init", "--quiet", "--initial-branch=main")
-    for tag in ("1.0", "2.0"):
-        git(path, "add", "--all")
-        git(path, "-c", "user.name=A", "-c", "user.email=a@b.c", "commit", "--quiet", "-m", tag)
-        git(path, "tag", tag)
-        readme.write_text(readme.read_text("utf-8") + "\nA later version.\n", "utf-8")
+    readme.write_text(readme.read_text("utf-8") + "\nA later version.\n", "utf-8")
+    git(path, "tag", "2.0", commit(path, "A later version"))
     return path
-
-
-def git(folder: Path, *arguments: str) -> None:
-    """Run git in the folder."""
-    command = ["git", *arguments]
-    subprocess.run(command, cwd=folder, check=True, capture_output=True)
 
 
 def run(
