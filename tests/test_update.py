@@ -159,6 +159,14 @@ def edit(project: Project, shared: set[str]) -> None:
             (project.path / name).write_text(text.replace(old, new), "utf-8")
 
 
+def rewrite(project: Project, old: str, new: str) -> None:
+    """Change cruft's own file by hand, and commit it."""
+    text = project.read(".cruft.json")
+    assert text.count(old) == 1
+    (project.path / ".cruft.json").write_text(text.replace(old, new), "utf-8")
+    commit(project.path, "By hand")
+
+
 def content(project: Project) -> dict[str, object]:
     """Return every file's content; cruft's own parsed: the order of its keys is no matter."""
     return texts(project) | {".cruft.json": json.loads(project.read(".cruft.json"))}
@@ -223,6 +231,14 @@ def test_a_change_that_meets_the_owners_is_marked_and_nothing_is_lost(
     assert git(project.path, "diff", "--name-only", "--diff-filter=U") == "pyproject.toml"
     assert "Theirs" in project.read("README.md")
     assert not list(project.path.rglob("*.rej"))
+
+
+def test_an_answer_changed_by_hand_is_taken_for_what_is_there(fresh: Fresh, tmp_path: Path) -> None:
+    project = fresh({}, tmp_path / "project")
+    begin(project)
+    rewrite(project, '"BackgroundTasks"', '"Celery"')
+    assert cruft.update(project.path, refresh_private_variables=True)
+    assert "celery" not in project.read("pyproject.toml")
 
 
 def released() -> list[str]:
@@ -315,12 +331,14 @@ def test_the_readmes_commands_move_a_project_to_celery_and_to_a_later_version(
     edit(celery, project.files())
     assert content(project) == content(celery)
     change_template(template)
-    run(to_newest, project.path, template)
-    newest = create(template, tmp_path / "newest", {"task_backend": "Celery"})
+    moved = template.rename(tmp_path / "moved.git")
+    rewrite(project, f'"template": "{template}"', f'"template": "{moved}"')
+    run(to_newest, project.path, moved)
+    newest = create(moved, tmp_path / "newest", {"task_backend": "Celery"})
     edit(newest, project.files())
     assert content(project) == content(newest)
     commit(project.path, "The newest")
-    run(to_celery.replace('"Celery"', '"BackgroundTasks"'), project.path, template)
+    run(to_celery.replace('"Celery"', '"BackgroundTasks"'), project.path, moved)
     assert "celery" not in project.read("pyproject.toml")
 
 
