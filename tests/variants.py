@@ -56,4 +56,4 @@ def _variants() -> list[Variant]:
 
 
 VARIANTS = _variants()
-FULL = [variant for variant in VARIANTS if variant.email and variant.log]
+FULL = [variant for variant in VARIANTS if len(variant.chosen) == len(FLAGS)]
