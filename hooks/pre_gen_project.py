@@ -6,20 +6,24 @@ import re
 import sys
 import unicodedata
 
-# What the rendered project installs, or stands beside, under these names; and modules that the
-# standard library of a later Python has, or CPython's own tests, as its linter knows.
+# What the rendered project installs, with extras, or stands beside, under these names; and modules
+# that the standard library of a later Python has, or CPython's own tests, as its linter knows.
 TAKEN = """
     aiosmtpd amqp annotated_doc annotated_types annotationlib anyio asgi_correlation_id
-    ast_serialize async_timeout atpublic attr attrs billiard celery celery_types click
-    click_didyoumean click_plugins click_repl colorama compression conftest dateutil
-    django_celery_results dns dnspython dotenv email_validator ephem exceptiongroup fastapi
-    filelock h11 httpcore2 httptools httpx2 idna iniconfig jinja2 kombu librt
-    markupsafe mypy mypy_extensions mypyc opentelemetry opentelemetry_api packaging pathspec
-    pip pluggy prometheus_client prompt_toolkit public py pydantic pydantic_core
-    pydantic_settings pygments pytest python_dateutil python_dotenv pyyaml redis ruff
-    setuptools six src starlette structlog test tests truststore typing_extensions
-    typing_inspection tzdata tzlocal uv_build uvicorn uvloop vine watchfiles wcwidth websockets xx
-    xxlimited xxlimited_35 xxsubtype yaml
+    ast_serialize async_timeout atpublic attr attrs billiard celery celery_types certifi
+    charset_normalizer click click_didyoumean click_plugins click_repl colorama compression
+    conftest dateutil django_celery_results dns dnspython dotenv email_validator ephem
+    exceptiongroup fastapi filelock google googleapis_common_protos h11 httpcore2 httptools
+    httpx2 httpx2_jsfetch idna iniconfig jinja2 kombu librt markupsafe mypy mypy_extensions
+    mypyc opentelemetry opentelemetry_api opentelemetry_exporter_http_transport
+    opentelemetry_exporter_otlp_common opentelemetry_exporter_otlp_proto_common
+    opentelemetry_exporter_otlp_proto_http opentelemetry_proto opentelemetry_sdk
+    opentelemetry_semantic_conventions packaging pathspec pip pluggy prometheus_client
+    prompt_toolkit protobuf public py pydantic pydantic_core pydantic_settings pygments pytest
+    python_dateutil python_dotenv pywin32 pyyaml redis requests ruff setuptools six src
+    starlette structlog test tests truststore typing_extensions typing_inspection tzdata tzlocal
+    urllib3 uv_build uvicorn uvloop vine watchfiles wcwidth websockets xx xxlimited xxlimited_35
+    xxsubtype yaml
 """.split()  # noqa: SIM905
 DEVICES = {"con", "prn", "aux", "nul"} | {
     f"{name}{n}" for name in ("com", "lpt") for n in range(10)
