@@ -1,9 +1,14 @@
 """The README says what is so."""
 
+import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
+
+import httpx2
+import pytest
 
 from benchmarks.__main__ import PARTS
 from harness.project import TEMPLATE, environment
@@ -47,18 +52,44 @@ def test_its_plot_and_its_words_have_the_same_figures() -> None:
     } == set()
 
 
-def test_a_demo_that_cannot_install_says_why(tmp_path: Path) -> None:
-    (tmp_path / ".cookiecutterrc").write_text("default_context: {email: ada@localhost}")
-    offline = {"UV_OFFLINE": "1", "UV_CACHE_DIR": str(tmp_path / "no")}
-    result = subprocess.run(
-        [sys.executable, "-m", "harness.demo", "BackgroundTasks"],
+def demo(*options: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run `make demo` with the environment that is here."""
+    here = ["--old-file=.venv/ready", f"RUN={Path(sys.executable).parent}/"]
+    return subprocess.run(
+        ["make", *here, "demo", *options],
         cwd=TEMPLATE,
-        env=environment(**offline, HOME=str(tmp_path), TMPDIR=str(tmp_path)),
+        env=environment(**settings),
         capture_output=True,
         text=True,
         check=False,
     )
-    assert result.returncode == 1
+
+
+@pytest.mark.parametrize("options", ["", " BACKEND=Celery"])
+def test_the_demo_shows_what_the_readme_says(options: str, tmp_path: Path) -> None:
+    assert f"\nmake demo{options}  " in README
+    result = demo(*options.split(), TMPDIR=str(tmp_path))
+    assert result.returncode == 0, result.stderr
+    assert "\nAll as promised" in result.stdout
+
+
+def test_a_demo_is_kept_running_and_says_where(tmp_path: Path) -> None:
+    said = demo("BACKEND=Celery", "KEEP=1", TMPDIR=str(tmp_path)).stdout
+    found = re.search(r"It runs on: (.+), from .+\nStop it with: kill (\d+) (\d+)\n", said)
+    assert found, said
+    url, *pids = found.groups()
+    try:
+        assert httpx2.get(url).status_code == 200
+    finally:
+        for pid in pids:
+            os.kill(int(pid), signal.SIGTERM)
+
+
+def test_a_demo_that_cannot_install_says_why(tmp_path: Path) -> None:
+    (tmp_path / ".cookiecutterrc").write_text("default_context: {email: ada@localhost}")
+    offline = {"UV_OFFLINE": "1", "UV_CACHE_DIR": str(tmp_path / "no")}
+    result = demo(**offline, HOME=str(tmp_path), TMPDIR=str(tmp_path))
+    assert result.returncode != 0
     assert "\nerror: uv sync" in result.stderr
     assert "network was disabled" in result.stderr
     assert "Traceback" not in result.stderr
