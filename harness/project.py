@@ -50,9 +50,19 @@ class Project:
             raise AssertionError(f"{' '.join(command)} failed:\n{result.stdout}")
         return result.stdout
 
-    def sync(self) -> None:
+    def sync(self, *options: str) -> None:
         """Make the project's own environment, from what it declares."""
-        self.run("uv", "sync", "--quiet", "--python", sys.executable)
+        self.run("uv", "sync", "--quiet", "--python", sys.executable, *options)
+        if shared := os.environ.get("SHARED_BYTECODE"):
+            self._share_bytecode(Path(shared))
+
+    def _share_bytecode(self, shared: Path) -> None:
+        """Compile what others have compiled no second time: uv links to the same files in each."""
+        (packages,) = self.path.glob(".venv/lib/*/site-packages")
+        for folder in {path.parent for path in packages.rglob("*.py")}:
+            compiled = shared / folder.relative_to(packages)
+            compiled.mkdir(parents=True, exist_ok=True)
+            (folder / "__pycache__").symlink_to(compiled)
 
 
 def environment(**settings: str) -> dict[str, str]:

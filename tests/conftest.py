@@ -66,6 +66,21 @@ def bake(cookies_session: Cookies) -> Bake:
     return bake
 
 
+@pytest.fixture(scope="session")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder that all of xdist's workers share."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _bytecode_of_libraries(place: Path) -> Iterator[None]:
+    """Compile the libraries once for all environments: it takes longer than to start a service."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SHARED_BYTECODE", str(place / "bytecode"))
+        yield
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _configuration_of_git(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep a developer's own configuration of git out."""
@@ -103,11 +118,8 @@ def _compiled_templates() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+def once(place: Path) -> Once:
     """Return a function that has one of xdist's workers make a folder, for all of them."""
-    place = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        place = place.parent
 
     def once(name: str, make: Callable[[Path], object]) -> Path:
         folder, done = place / name, place / f"{name}.done"

@@ -104,7 +104,7 @@ class Watched:
 def project(request: pytest.FixtureRequest, bake: Bake) -> Project:
     project = bake(task_backend=request.param)
     add_probes(project)
-    project.run("uv", "sync", "--quiet", "--extra", "otel")
+    project.sync("--extra", "otel")
     return project
 
 

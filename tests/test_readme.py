@@ -94,5 +94,6 @@ def test_a_task_in_a_package_of_its_own_is_found_too(bake: Bake) -> None:
     (folder / "__init__.py").touch()
     source = blocks(project, "python")[0].replace("..taskqueue", "...taskqueue")
     (folder / "sales.py").write_text(source)
+    project.sync()
     listing = f"from {SLUG}.worker import app; print(*app.tasks)"
-    assert "export" in project.run("uv", "run", "python", "-c", listing).split()
+    assert "export" in project.run(project.bin("python"), "-c", listing).split()
