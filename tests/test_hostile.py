@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tomllib
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -180,11 +180,11 @@ def check(context: Answers) -> Files:
     return files
 
 
-def lint(folder: Path, examples: list[Answers]) -> None:
-    """Check every project in the folder, which are named by their number, with two calls."""
+def lint(folder: Path, files: Iterable[str], examples: list[Answers]) -> None:
+    """Check files of the folder's projects, which are named by their number, with two calls."""
     for command in (["check", "--output-format=concise"], ["format", "--check"]):
         result = subprocess.run(
-            [Path(sys.executable).with_name("ruff"), *command, "--no-cache", "."],
+            [Path(sys.executable).with_name("ruff"), *command, "--no-cache", *files],
             cwd=folder,
             capture_output=True,
             text=True,
@@ -231,6 +231,7 @@ def complete(answers: Answers) -> Answers:
 
 def test_good_answers_stand_intact_in_formatted_files(tmp_path: Path) -> None:
     examples: list[Answers] = []
+    unique: dict[str, str] = {}
 
     @settings(hostile, max_examples=500)
     @given(answers=GOOD)
@@ -244,13 +245,14 @@ def test_good_answers_stand_intact_in_formatted_files(tmp_path: Path) -> None:
             if name.endswith((".py", ".toml")):
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 (folder / name).write_text(text, "utf-8")
+                unique.setdefault(text, f"{len(examples)}/{name}")
         examples.append(answers)
 
     for answers in SEEDS:
         intact = example(answers=complete(answers))(intact)
     intact()
     assert len(examples) >= 500
-    lint(tmp_path, examples)
+    lint(tmp_path, unique.values(), examples)
 
 
 def is_bad(name: str, text: str) -> bool:
