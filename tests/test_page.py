@@ -111,9 +111,10 @@ def open_page(browser: Browser) -> Iterator[Open]:
     assert complaints == []
 
 
-@pytest.fixture
-def service(installed: Project, tmp_path: Path) -> Iterator[Service]:
-    with running(installed, tmp_path / "data") as service:
+@pytest.fixture(scope="module")
+def service(installed: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Run one service for many tests: a page knows only what it has enqueued itself."""
+    with running(installed, tmp_path_factory.mktemp("page") / "data") as service:
         yield service
 
 
