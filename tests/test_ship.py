@@ -250,6 +250,8 @@ def test_the_manifest_is_valid_and_fits_the_image(bake: Bake, backend: str) -> N
     else:  # the journal is one machine's
         assert workloads["api"]["kind"] == "StatefulSet"
         assert workloads["api"]["spec"]["replicas"] == 1
+        # https://kubernetes.io/docs/concepts/workloads/controllers/statefulset/#forced-rollback
+        assert workloads["api"]["spec"]["podManagementPolicy"] == "Parallel"
 
 
 # CI.
