@@ -83,9 +83,9 @@ def _bytecode_of_libraries(place: Path) -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _configuration_of_git(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep a developer's own configuration of git out."""
+    """Keep a developer's own configuration of git out, but for whose repositories it may read."""
     path = tmp_path_factory.mktemp("git") / "config"
-    path.write_text("[user]\n\tname = Ada\n\temail = ada@example.com\n")
+    path.write_text("[user]\n\tname = Ada\n\temail = ada@example.com\n[safe]\n\tdirectory = *\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GIT_CONFIG_GLOBAL", str(path))
         patch.setenv("GIT_CONFIG_NOSYSTEM", "1")
