@@ -87,11 +87,15 @@ def test_what_a_release_needs_is_not_skipped(monkeypatch: pytest.MonkeyPatch) ->
         need("no-such-program")
 
 
-@pytest.mark.parametrize("tool", ["ruff", "mypy", "pytest"])
+@pytest.mark.parametrize("tool", ["ruff", "mypy", "pytest", "gpg"])
 def test_a_failing_check_keeps_it_from_being_tagged(tool: str, template: Path) -> None:
+    if tool == "gpg":  # which signs the tags of who wants it
+        git(template, "config", "tag.gpgSign", "true")
+        git(template, "config", "gpg.program", "false")
     code, said = release(template, broken=tool)
     assert code != 0
     assert "nothing was tagged" in said
+    assert "Traceback" not in said
     assert "9.9.9" not in git(template, "tag", "--list")
 
 
