@@ -14,6 +14,7 @@ import pytest
 from harness.project import SLUG, TEMPLATE, Project, environment
 from harness.repository import commit, git, snapshot
 
+from .rendering import CHOICES
 from .variants import OPTIONS, VARIANTS
 
 Answers = dict[str, object]
@@ -255,6 +256,9 @@ def test_a_project_of_a_released_version_becomes_one_of_the_present(
     template = snapshot(tmp_path / "template.git")
     if not released():
         git(template, "tag", tag := "0.0.0")
+    for name, values in json.loads(git(template, "show", f"{tag}:cookiecutter.json")).items():
+        if isinstance(values, list):  # what was chosen then can be chosen still
+            assert set(values) <= set(CHOICES.get(name, values)), name
     if not git(template, "diff", "--name-only", tag, "main"):  # as just after a release
         change_template(template)
     project = create(template, tmp_path / "then", {}, checkout=tag)
