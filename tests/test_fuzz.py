@@ -1,18 +1,35 @@
-"""Schemathesis against each variant: no 5xx, and every answer as the OpenAPI page says."""
+"""Each variant with a key, which all but health ask for; and Schemathesis against it, which has it:
+no 5xx, and every answer as the OpenAPI page says.
+"""
 
 import subprocess
 import sys
 from pathlib import Path
 
 from harness.project import Project
-from harness.service import running
+from harness.service import Service, running
 
 from .variants import Variant
 
 KEY = "open sesame"
 
 
-def test_bears_whatever_its_schema_allows_and_forbids(
+def guards_all_but_health(service: Service) -> None:
+    client = service.client
+    assert client.get("/health/ready").status_code == 200
+    for keys in ({}, {"X-API-Key": "open"}):
+        refused = client.get("/tasks/x", headers=keys)
+        assert (refused.status_code, refused.headers["WWW-Authenticate"]) == (401, "APIKey")
+    assert client.get("/tasks/x", headers={"X-API-Key": KEY}).status_code == 404
+    schema = client.get("/openapi.json").json()
+    assert schema["components"]["securitySchemes"]["APIKeyHeader"]["name"] == "X-API-Key"
+    for path in schema["paths"]:
+        if path.endswith("/") and path != "/":
+            assert client.post(path).status_code == 401
+    assert "401" in schema["paths"]["/tasks/{task_id}"]["get"]["responses"]
+
+
+def test_asks_for_its_key_and_bears_whatever_its_schema_allows_and_forbids(
     installed: Project, variant: Variant, tmp_path: Path
 ) -> None:
     settings = {"API_KEY": KEY, "MAILS_PER_MINUTE": "1000000"}
@@ -25,6 +42,7 @@ def test_bears_whatever_its_schema_allows_and_forbids(
     if variant.email:  # which addresses are reserved, no schema can say
         command.append("--exclude-checks=positive_data_acceptance")
     with running(installed, tmp_path / "data", **settings) as service:
+        guards_all_but_health(service)
         result = subprocess.run(
             [*command, f"{service.url}/openapi.json"],
             cwd=tmp_path,

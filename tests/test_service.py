@@ -132,21 +132,6 @@ def test_links_hold_behind_a_proxy_that_serves_it_under_a_path(
         assert response.headers["Location"] == f"/deep/down/tasks/{response.json()['task_id']}"
 
 
-def test_an_api_key_guards_all_but_health(installed: Project, tmp_path: Path) -> None:
-    with running(installed, tmp_path / "data", API_KEY="open sesame") as service:
-        client = service.client
-        for keys in ({}, {"X-API-Key": "open"}):
-            refused = client.get("/tasks/x", headers=keys)
-            assert (refused.status_code, refused.headers["WWW-Authenticate"]) == (401, "APIKey")
-        assert client.get("/tasks/x", headers={"X-API-Key": "open sesame"}).status_code == 404
-        schema = client.get("/openapi.json").json()
-        assert schema["components"]["securitySchemes"]["APIKeyHeader"]["name"] == "X-API-Key"
-        for path in schema["paths"]:
-            if path.endswith("/") and path != "/":
-                assert client.post(path).status_code == 401
-        assert "401" in schema["paths"]["/tasks/{task_id}"]["get"]["responses"]
-
-
 @on_each_backend
 @pytest.mark.parametrize(
     ("settings", "named"),
