@@ -54,6 +54,11 @@ def started(server: S) -> Iterator[S]:
         server.end()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what is marked as long."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 @pytest.fixture(scope="session")
 def bake(cookies_session: Cookies) -> Bake:
     """Return a function that renders the template with the given answers."""

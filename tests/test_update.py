@@ -321,6 +321,7 @@ def test_the_readmes_first_commands_make_a_project_that_runs(tmp_path: Path) -> 
     assert (tmp_path / SLUG / ".venv" / "bin" / "uvicorn").exists()
 
 
+@pytest.mark.long
 def test_the_readmes_commands_move_a_project_to_celery_and_to_a_later_version(
     tmp_path: Path,
 ) -> None:
