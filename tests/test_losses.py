@@ -181,6 +181,20 @@ def test_a_disk_that_is_full_is_a_503_until_there_is_room(project: Project, data
     assert lines(data_dir).total() == 4
 
 
+def test_what_a_process_maps_has_its_place_before_the_disk_is_full(
+    project: Project, data_dir: Path
+) -> None:
+    """On a full disk, the first write to a part of a mapped file that has none is a SIGBUS."""
+    if sys.platform != "linux":
+        lack("/proc is Linux's")
+    with running(project, data_dir, TMPDIR="") as service:
+        maps = Path(f"/proc/{service.api.pid}/maps").read_text().splitlines()
+        mapped = {Path(line.split()[-1]) for line in maps if " rw-s " in line and "/" in line}
+        on_disk = {path for path in mapped if not path.is_relative_to("/dev/shm")}  # noqa: S108
+        assert {path.name for path in on_disk} == {"journal.db-shm", "slot-0.running"}
+        assert all(path.stat().st_blocks for path in on_disk)
+
+
 @contextmanager
 def limited_files(pid: int) -> Iterator[None]:
     """Let no file of a process grow: what a full disk is, as far as it can see."""

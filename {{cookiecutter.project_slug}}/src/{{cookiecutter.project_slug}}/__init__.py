@@ -14,7 +14,10 @@ from .settings import refuse
 def _metrics_folder() -> str:
     """Return a folder named after a secret that the processes of a service alone share."""
     secret = hashlib.sha256(multiprocessing.current_process().authkey).hexdigest()
-    folder = Path(tempfile.gettempdir(), f"{__name__}-metrics-{secret}")
+    # In memory where Linux has it: a write to a mapped file on a full disk kills the process.
+    in_memory = not os.environ.get("TMPDIR") and os.access("/dev/shm", os.W_OK)  # noqa: S108
+    place = "/dev/shm" if in_memory else tempfile.gettempdir()  # noqa: S108
+    folder = Path(place, f"{__name__}-metrics-{secret}")
     folder.mkdir(mode=0o700, exist_ok=True)
     if sys.platform != "win32":
         import fcntl
