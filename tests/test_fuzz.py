@@ -1,6 +1,4 @@
-"""Each variant with a key, which all but health ask for; and Schemathesis against it, which has it:
-no 5xx, and every answer as the OpenAPI page says.
-"""
+"""Each variant asks for its API key; to Schemathesis, which has it, every answer is as promised."""
 
 import subprocess
 import sys
