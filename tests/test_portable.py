@@ -103,11 +103,16 @@ def test_a_project_does_not_ignore_its_own_files(slug: str, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("variant_", VARIANTS, ids=lambda variant: variant.id)
-def test_every_make_target_is_a_command_of_the_readme(variant_: Variant) -> None:
+def test_every_make_target_is_listed_and_a_command_of_the_readme(
+    variant_: Variant, tmp_path: Path
+) -> None:
     files = render(typed(Answers(variant_.answers)))
     targets = re.split(r"^(\w+):.*\n", files["Makefile"], flags=re.MULTILINE)
     recipes = dict(zip(targets[1::2], targets[2::2], strict=True))
     assert "uv run pytest" in recipes["test"]
-    for target in recipes.keys() - {"help"}:  # it lists the targets themselves
+    (tmp_path / "Makefile").write_text(files["Makefile"])
+    listed = subprocess.check_output(["make", "--no-print-directory"], cwd=tmp_path, text=True)
+    assert [line.split()[0] for line in listed.splitlines()] == list(recipes)
+    for target in recipes.keys() - {"help"}:
         for command in re.findall(r"^\t@?(.+)", recipes[target], re.MULTILINE):
             assert f"\n{command}\n" in files["README.md"], f"make {target}"
