@@ -50,9 +50,9 @@ class Project:
             raise AssertionError(f"{' '.join(command)} failed:\n{result.stdout}")
         return result.stdout
 
-    def sync(self, *options: str) -> None:
+    def sync(self, *options: str, python: str = sys.executable) -> None:
         """Make the project's own environment, from what it declares."""
-        self.run("uv", "sync", "--quiet", "--python", sys.executable, *options)
+        self.run("uv", "sync", "--quiet", "--python", python, *options)
         if shared := os.environ.get("SHARED_BYTECODE"):
             self._share_bytecode(Path(shared))
 

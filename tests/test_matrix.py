@@ -56,11 +56,14 @@ def cells() -> Iterator[object]:
 
 
 @pytest.mark.parametrize(("python", "resolution", "variant"), list(cells()))
-def test_passes_its_own_checks(python: str, resolution: str, variant: Variant, bake: Bake) -> None:
+def test_passes_its_own_checks(
+    python: str, resolution: str, variant: Variant, bake: Bake, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if not (path := interpreter(python)):
         lack(f"no Python {python} here: uv python install {python}")
     project = bake(**variant.answers)
-    project.run("uv", "sync", "--quiet", "--python", path, "--resolution", resolution)
+    monkeypatch.setenv("SHARED_BYTECODE", f"{os.environ['SHARED_BYTECODE']}-{resolution}")
+    project.sync("--resolution", resolution, python=path)
     run = functools.partial(project.run, "uv", "run", "--no-sync")
     assert run("python", "--version").startswith(f"Python {python}.")
     assert " passed" in run("pytest", "-W", "error")
