@@ -1,13 +1,16 @@
 """``TaskQueue``: what an endpoint takes to enqueue tasks, on a router of ``TaskRoute``."""
 
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from functools import lru_cache
 from math import inf
 from typing import Annotated, Any, ParamSpec
 
-from fastapi import BackgroundTasks, Depends, HTTPException, Request, Response
+from fastapi import BackgroundTasks, Depends, FastAPI, HTTPException, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from starlette.middleware.body_limit import MAX_BODY_SIZE_SCOPE_KEY
+from starlette.routing import NoMatchFound
 
 from ..metrics import REFUSED
 from .backend import Backend
@@ -72,13 +75,22 @@ async def _store(request: Request, calls: list[Call], response: Response) -> Non
     backend = await get_backend(request)
     with REFUSED.count_exceptions(Unavailable):
         await backend.store(calls)
-    path = request.scope.get("root_path", "")  # under which a proxy, or another application, has us
-    response.headers.setdefault("Location", f"{path}/tasks/{calls[-1].task_id}")
+    if path := _status_path(request.app):
+        root = request.scope.get("root_path", "")  # where a proxy, or another application, has us
+        response.headers.setdefault("Location", f"{root}{path}{calls[-1].task_id}")
     tasks = BackgroundTasks()
     tasks.add_task(backend.start, calls)
     if response.background:  # the endpoint's own
         tasks.add_task(response.background)
     response.background = tasks
+
+
+@lru_cache  # a look takes a tenth of a millisecond
+def _status_path(app: FastAPI) -> str:
+    """Return what comes before a task's id, with any prefix of its router; "" where it has none."""
+    with suppress(NoMatchFound):
+        return app.url_path_for("read_task", task_id="-").removesuffix("-")
+    return ""
 
 
 # async, or FastAPI runs them on the 40 threads that slow plain endpoints can fill.
