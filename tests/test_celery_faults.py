@@ -140,6 +140,27 @@ def test_a_worker_stops_in_time_though_its_broker_is_frozen(
     broker.release()
 
 
+@pytest.mark.parametrize("broker", ["Redis"], indirect=True)
+def test_a_worker_stops_in_time_though_it_had_lost_its_broker(
+    service: Service, broker: Redis
+) -> None:
+    worker = service.worker
+    assert worker
+    children = subprocess.check_output(["pgrep", "-P", str(worker.pid)]).split()
+    for child in children:
+        os.kill(int(child), signal.SIGSTOP)
+    (task_id,) = add(service, "sleep 0")  # one has it, and does not say so yet
+    until(lambda: ":0" in broker.ask("LLEN", SLUG), 10, "the worker has taken it")
+    broker.ask("CLIENT", "KILL", "TYPE", "normal")
+    until(lambda: worker.output().count("Connected to") == 2, 10, "it connects anew")
+    os.kill(worker.pid, signal.SIGTERM)
+    until(lambda: "shutting down" in worker.output(), 10, "it stops")
+    for child in children:
+        os.kill(int(child), signal.SIGCONT)
+    worker.stop(seconds=20)
+    assert service.wait_for_task(task_id)["status"] == "succeeded"
+
+
 @on_each_broker
 def test_a_full_broker_is_said_and_what_it_holds_is_run(
     service: Service, probes: Project, broker: Server, results: Redis
