@@ -203,6 +203,8 @@ def test_the_manifest_is_valid_and_fits_the_image(bake: Bake, backend: str) -> N
         stage: dict(steps) for stage, steps in stages.items() if any(w == "CMD" for w, _ in steps)
     }
     assert set(workloads) == set(commands)
+    shared = len(workloads) == 1
+    assert ("keep what they share" in project.read("README.md")) != shared
     base = dict(stages["base" if backend == "Celery" else "api"])
     for role, document in workloads.items():
         assert re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", document["metadata"]["name"])
