@@ -4,8 +4,10 @@ from .project import SLUG, Project
 
 TASK = """
 import contextlib
+import multiprocessing
 import os
 import signal
+import subprocess
 import time
 
 from ..settings import get_settings
@@ -24,6 +26,10 @@ def probe(what: str) -> None:
             while True:
                 with contextlib.suppress(Exception):
                     time.sleep(300)
+        case ["run"]:
+            subprocess.run(["true"], check=True)  # noqa: S607
+        case ["fork"]:
+            multiprocessing.Process(target=time.time).start()
         case ["die"]:
             os.kill(os.getpid(), signal.SIGKILL)
         case ["die-once"] if begun == 1:

@@ -208,6 +208,14 @@ def test_a_long_task_keeps_its_worker_and_an_endless_one_is_ended(
         assert sorted(those_that(service, "begins")) == sorted([long, endless, later])
 
 
+def test_a_task_starts_processes_by_subprocess_alone(probes: Project, tmp_path: Path) -> None:
+    with running(probes, tmp_path / "data") as service:
+        run, fork = add(service, "run", "fork")
+        assert service.wait_for_task(run)["status"] == "succeeded"
+        assert "daemonic processes" in service.wait_for_task(fork)["error"]
+    assert "by `subprocess`: `multiprocessing` does not work" in probes.read("README.md")
+
+
 def test_a_task_that_ignores_its_time_limit_is_killed_and_in_the_end_given_up(
     probes: Project, settings: dict[str, str], tmp_path: Path
 ) -> None:
