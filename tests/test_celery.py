@@ -206,6 +206,7 @@ def test_a_long_task_keeps_its_worker_and_an_endless_one_is_ended(
             status = service.wait_for_task(task_id)
             assert (status["status"], status["attempts"]) == ("succeeded", 1)
         assert sorted(those_that(service, "begins")) == sorted([long, endless, later])
+    assert "for longer than `TASK_TIME_LIMIT`" in probes.read("README.md")
 
 
 def test_a_task_starts_processes_by_subprocess_alone(probes: Project, tmp_path: Path) -> None:
