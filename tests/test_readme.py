@@ -15,6 +15,8 @@ from .conftest import Bake
 # Run elsewhere: the checks in test_quality.py; what needs an engine can't run here.
 ELSEWHERE = ("uv run pytest", "uv run ruff", "uv run mypy", "docker")
 
+FRONT = "https://shop.example"
+
 
 def blocks(project: Project, language: str) -> list[str]:
     """Return the README's code blocks in a language."""
@@ -60,8 +62,20 @@ def test_every_command_runs(fresh: Project, tmp_path: Path) -> None:
     assert f"INSTALL_PYTHON={tools['UV_TOOL_DIR']}/" in hook  # not in uv's cache
 
 
-@pytest.mark.xdist_group("mypy")
-def test_the_task_that_it_adds_works(bake: Bake, fresh: Project, tmp_path: Path) -> None:
+OWN = """
+OPEN = Gauge("exports_open", "Exports that are open.", multiprocess_mode="mostrecent")
+
+
+@router.get("/exports/")
+async def read_exports() -> None:
+    OPEN.set(1)
+    raise NotImplementedError
+"""
+
+
+@pytest.fixture(scope="module")
+def extended(bake: Bake, fresh: Project) -> Project:
+    """Return a project without tasks to which all was added that the README tells how to add."""
     celery = "celery" in fresh.read("pyproject.toml")
     project = bake(
         task_backend="Celery" if celery else "BackgroundTasks",
@@ -72,19 +86,54 @@ def test_the_task_that_it_adds_works(bake: Bake, fresh: Project, tmp_path: Path)
         block.splitlines()[0].removeprefix(f"# src/{SLUG}/"): block
         for block in blocks(project, "python")
     }
-    add_task(project, "export", code["tasks/export.py"], "exports", code["api/exports.py"])
+    imported = "from fastapi import APIRouter\n"
+    endpoint = code["api/exports.py"].replace(
+        imported, f"{imported}from prometheus_client import Gauge\n"
+    )
+    add_task(project, "export", code["tasks/export.py"], "exports", f"{endpoint}\n{OWN}")
+    main = project.path / "src" / SLUG / "main.py"
+    text = main.read_text()
+    for old, new in [
+        (
+            "from fastapi.mid",
+            "from fastapi.middleware.cors import CORSMiddleware\nfrom fastapi.mid",
+        ),
+        (
+            wrapped := "security_headers(super().__call__)",
+            f'CORSMiddleware({wrapped}, ["{FRONT}"])',
+        ),
+    ]:
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    main.write_text(text)
     project.sync()
-    project.run("uv", "run", "ruff", "format", "--check")
-    project.run("uv", "run", "mypy")
-    with running(project, tmp_path / "data", API_KEY="open sesame") as service:
-        assert service.client.post("/exports/", params={"report": "sales"}).status_code == 401
-        service.client.headers["X-API-Key"] = "open sesame"
-        response = service.client.post("/exports/", params={"report": "sales"})
+    return project
+
+
+@pytest.mark.xdist_group("mypy")
+def test_what_it_adds_works(extended: Project, tmp_path: Path) -> None:
+    extended.run("uv", "run", "ruff", "format", "--check")
+    extended.run("uv", "run", "mypy")
+    with running(extended, tmp_path / "data", API_KEY="open sesame") as service:
+        client = service.client
+        assert client.post("/exports/", params={"report": "sales"}).status_code == 401
+        client.headers.update({"X-API-Key": "open sesame", "Origin": FRONT})
+        response = client.post("/exports/", params={"report": "sales"})
         assert response.status_code == 202
         end = service.wait_for_task(response.json()["task_id"])
         assert (end["name"], end["status"]) == ("export", "succeeded")
         output = (service.worker or service.api).output
         until(lambda: "exporting sales" in output(), 10, "it has printed")
+        failed = client.get("/exports/", headers={"Connection": "close"})  # by uvicorn, then
+        refused = client.post("/exports/", content=b"x" * 65_537)
+        answers = failed, refused, response
+        assert [answer.status_code for answer in answers] == [500, 413, 202]
+        for answer in answers:
+            assert answer.headers["Access-Control-Allow-Origin"] == FRONT
+        assert "\nexports_open 1.0\n" in client.get("/metrics").text
+    readme = extended.read("README.md")
+    assert "wrap `security_headers(...)`" in readme
+    assert "such as `mostrecent`" in readme
 
 
 def test_a_task_in_a_package_of_its_own_is_found_too(bake: Bake) -> None:
