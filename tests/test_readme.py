@@ -136,6 +136,43 @@ def test_what_it_adds_works(extended: Project, tmp_path: Path) -> None:
     assert "such as `mostrecent`" in readme
 
 
+TESTED = """
+import asyncio
+from datetime import date
+
+from pydantic import BaseModel
+
+from {slug}.api.exports import create_export
+from {slug}.taskqueue.queue import PendingTasks
+from {slug}.tasks.export import export
+
+class Report(BaseModel):
+    day: date
+
+pending = PendingTasks()
+asyncio.run(create_export("sales", pending))
+pending.add_task(export, Report(day="2026-11-26").model_dump(mode="json"))
+for call in pending.calls:
+    print(call.name, call.arguments)
+export("stock")
+"""
+
+
+def test_tests_of_ones_own_are_as_it_says(extended: Project, tmp_path: Path) -> None:
+    code = TESTED.format(slug=SLUG)
+    told = extended.run(extended.bin("python"), "-c", code, DATA_DIR=str(tmp_path))
+    assert told.splitlines()[-3:] == [
+        'export {"report": "sales"}',
+        'export {"report": {"day": "2026-11-26"}}',
+        "exporting stock",
+    ]
+    readme = extended.read("README.md")
+    assert '`model_dump(mode="json")`' in readme
+    assert "`PendingTasks()`" in readme
+    shared = "scope=" in extended.read("tests/conftest.py")
+    assert ("on one `DATA_DIR` for all tests" in readme) == shared
+
+
 def test_a_task_in_a_package_of_its_own_is_found_too(bake: Bake) -> None:
     project = bake(task_backend="Celery")
     folder = project.path / "src" / SLUG / "tasks" / "reports"
