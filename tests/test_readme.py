@@ -173,6 +173,43 @@ def test_tests_of_ones_own_are_as_it_says(extended: Project, tmp_path: Path) -> 
     assert ("on one `DATA_DIR` for all tests" in readme) == shared
 
 
+PARALLEL = """
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+from {slug}.taskqueue import current_task_id, task
+from {slug}.taskqueue.task import Call, attempt
+
+async def fail():
+    raise OSError
+
+@task(retry_on=(OSError,))
+async def alone():
+    await fail()
+
+@task(retry_on=(OSError,))
+async def grouped():
+    async with asyncio.TaskGroup() as group:
+        group.create_task(fail())
+
+@task()
+def spread():
+    with ThreadPoolExecutor() as pool:
+        print(pool.submit(current_task_id).result() == current_task_id())
+
+print(*(attempt(Call.of(each), 1).status for each in (alone, grouped, spread)))
+"""
+
+
+def test_what_runs_beside_a_task_is_as_it_says(extended: Project, tmp_path: Path) -> None:
+    code = PARALLEL.format(slug=SLUG)
+    told = extended.run(extended.bin("python"), "-c", code, DATA_DIR=str(tmp_path))
+    assert told.splitlines()[-2:] == ["False", "retrying failed succeeded"]
+    readme = extended.read("README.md")
+    assert "any in the `ExceptionGroup`" in readme
+    assert "but not in a thread that the task starts" in readme
+
+
 def test_a_task_in_a_package_of_its_own_is_found_too(bake: Bake) -> None:
     project = bake(task_backend="Celery")
     folder = project.path / "src" / SLUG / "tasks" / "reports"
