@@ -204,7 +204,10 @@ def test_the_manifest_is_valid_and_fits_the_image(bake: Bake, backend: str) -> N
     }
     assert set(workloads) == set(commands)
     shared = len(workloads) == 1
-    assert ("keep what they share" in project.read("README.md")) != shared
+    readme = project.read("README.md")
+    assert ("keep what they share" in readme) != shared
+    for steps in commands.values():
+        assert f"\nuv run --no-dev {' '.join(json.loads(steps['CMD']))}\n" in readme
     base = dict(stages["base" if backend == "Celery" else "api"])
     for role, document in workloads.items():
         assert re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", document["metadata"]["name"])
