@@ -3,12 +3,13 @@
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from fastapi import Request, Response
+from fastapi import Request, Response, WebSocket
 from fastapi.testclient import TestClient
 from starlette.applications import Starlette
 from starlette.middleware.errors import ServerErrorMiddleware
 
 from {{ cookiecutter.project_slug }}.main import create_app
+from {{ cookiecutter.project_slug }}.taskqueue import TaskBackend
 
 
 def test_a_running_service_is_live_and_ready(client: TestClient) -> None:
@@ -52,3 +53,15 @@ def test_any_application_can_be_mounted(data_dir: Path) -> None:
 
 def test_an_id_that_was_never_given_out_is_not_found(client: TestClient) -> None:
     assert client.get("/tasks/0123456789abcdef0123456789abcdef").status_code == 404
+
+
+def test_a_websocket_may_look_at_a_task(data_dir: Path) -> None:
+    app = create_app()
+
+    @app.websocket("/follow/{task_id}")
+    async def follow(task_id: str, websocket: WebSocket, backend: TaskBackend) -> None:
+        await websocket.accept()
+        await websocket.send_json(await backend.status(task_id))
+
+    with TestClient(app) as client, client.websocket_connect(f"/follow/{'0' * 32}") as websocket:
+        assert websocket.receive_json() is None

@@ -7,6 +7,7 @@ from math import inf
 from typing import Annotated, Any, ParamSpec
 
 from fastapi import BackgroundTasks, Depends, FastAPI, HTTPException, Request, Response
+from fastapi.requests import HTTPConnection
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from starlette.middleware.body_limit import MAX_BODY_SIZE_SCOPE_KEY
@@ -105,9 +106,9 @@ async def _pending_tasks(request: Request) -> PendingTasks:
     return pending
 
 
-async def get_backend(request: Request) -> Backend:
+async def get_backend(connection: HTTPConnection) -> Backend:  # a WebSocket is one too
     """Return the application's backend, opened by its lifespan."""
-    backend: Backend = request.app.state.backend
+    backend: Backend = connection.app.state.backend
     return backend
 
 
