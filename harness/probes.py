@@ -74,13 +74,8 @@ def add_task(project: Project, task: str, code: str, router: str, endpoint: str)
     package = project.path / "src" / SLUG
     (package / "tasks" / f"{task}.py").write_text(code, "utf-8")
     (package / "api" / f"{router}.py").write_text(endpoint, "utf-8")
-    main = package / "main.py"
-    text = main.read_text("utf-8")
     for old, new in [
         ("from .settings ", f"from .api.{router} import router as {router}\nfrom .settings "),
         ("    return app\n", f"    app.include_router({router}, **protected)\n    return app\n"),
     ]:
-        if text.count(old) != 1:
-            raise AssertionError(f"main.py has not one {old!r}")
-        text = text.replace(old, new)
-    main.write_text(text, "utf-8")
+        project.replace(f"src/{SLUG}/main.py", old, new)

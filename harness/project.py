@@ -50,6 +50,13 @@ class Project:
             raise AssertionError(f"{' '.join(command)} failed:\n{result.stdout}")
         return result.stdout
 
+    def replace(self, name: str, old: str, new: str) -> None:
+        """Change a file's only ``old``; raises AssertionError where there is none, or another."""
+        text = self.read(name)
+        if text.count(old) != 1:
+            raise AssertionError(f"{name} has not one {old!r}")
+        (self.path / name).write_text(text.replace(old, new), "utf-8")
+
     def sync(self, *options: str, python: str = sys.executable) -> None:
         """Make the project's own environment, from what it declares."""
         self.run("uv", "sync", "--quiet", "--python", python, *options)

@@ -62,8 +62,9 @@ def main() -> None:
     if subprocess.run(checks, cwd=TEMPLATE, env=nothing_skipped, check=False).returncode:
         sys.exit("error: the checks failed: nothing was tagged")
     message = f"{new}\n\n{sections()[new][1]}"  # git takes its headings for comments otherwise
-    tag = ["git", "tag", "--cleanup=whitespace", f"--message={message}", new, commit]
-    if subprocess.run(tag, cwd=TEMPLATE, check=False).returncode:
+    try:
+        git(TEMPLATE, "tag", "--cleanup=whitespace", f"--message={message}", new, commit)
+    except subprocess.CalledProcessError:
         sys.exit("error: git says why: nothing was tagged")
     print(f"Tagged {new}. To publish it: git push origin main {new}")
 

@@ -7,9 +7,8 @@ from .project import TEMPLATE
 
 
 def git(folder: Path, *arguments: str) -> str:
-    """Run git in ``folder``; returns its output, raises CalledProcessError."""
-    command = ["git", "-C", str(folder), *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    """Run git in ``folder``; returns its output, raises CalledProcessError (git says why)."""
+    return subprocess.check_output(["git", "-C", str(folder), *arguments], text=True).strip()
 
 
 def commit(folder: Path, message: str, tree: Path | None = None) -> str:

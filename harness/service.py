@@ -67,6 +67,11 @@ class Process:
         """Tell whether it still runs."""
         return self._process.poll() is None
 
+    def children(self, *options: str) -> list[int]:
+        """Return the ids of its child processes, of those that pgrep's ``options`` select."""
+        command = ["pgrep", "-P", str(self.pid), *options]
+        return [int(pid) for pid in subprocess.check_output(command).split()]
+
     def output(self) -> str:
         """Return what it has printed."""
         return self.log.read_text("utf-8", errors="replace")

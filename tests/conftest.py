@@ -78,35 +78,40 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _bytecode_of_libraries(place: Path) -> Iterator[None]:
-    """Compile the libraries once for all environments: it takes longer than to start a service."""
+@pytest.fixture(scope="session")
+def patch() -> Iterator[pytest.MonkeyPatch]:
+    """Return what patches for the whole session."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SHARED_BYTECODE", str(place / "bytecode"))
-        yield
+        yield patch
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _configuration_of_git(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _bytecode_of_libraries(place: Path, patch: pytest.MonkeyPatch) -> None:
+    """Compile the libraries once for all environments: it takes longer than to start a service."""
+    patch.setenv("SHARED_BYTECODE", str(place / "bytecode"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _configuration_of_git(
+    tmp_path_factory: pytest.TempPathFactory, patch: pytest.MonkeyPatch
+) -> None:
     """Keep a developer's own configuration of git out, but for whose repositories it may read."""
     path = tmp_path_factory.mktemp("git") / "config"
     path.write_text("[user]\n\tname = Ada\n\temail = ada@example.com\n[safe]\n\tdirectory = *\n")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GIT_CONFIG_GLOBAL", str(path))
-        patch.setenv("GIT_CONFIG_NOSYSTEM", "1")
-        yield
+    patch.setenv("GIT_CONFIG_GLOBAL", str(path))
+    patch.setenv("GIT_CONFIG_NOSYSTEM", "1")
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _types_of_libraries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _types_of_libraries(
+    tmp_path_factory: pytest.TempPathFactory, patch: pytest.MonkeyPatch
+) -> None:
     """Keep mypy's cache from one project to the next: most of its work is the libraries'."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MYPY_CACHE_DIR", str(tmp_path_factory.mktemp("mypy")))
-        yield
+    patch.setenv("MYPY_CACHE_DIR", str(tmp_path_factory.mktemp("mypy")))
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _compiled_templates() -> Iterator[None]:
+def _compiled_templates(patch: pytest.MonkeyPatch) -> None:
     """Keep what Jinja compiles from one bake in this process to the next: it is most of each."""
     compiled: dict[object, Any] = {}
     compile_: Any = Environment.compile
@@ -117,9 +122,7 @@ def _compiled_templates() -> Iterator[None]:
             compiled[key] = compile_(environment, source, *names)
         return compiled[key]
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Environment, "compile", compile_once)
-        yield
+    patch.setattr(Environment, "compile", compile_once)
 
 
 @pytest.fixture(scope="session")

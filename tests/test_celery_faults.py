@@ -146,9 +146,9 @@ def test_a_worker_stops_in_time_though_it_had_lost_its_broker(
 ) -> None:
     worker = service.worker
     assert worker
-    children = subprocess.check_output(["pgrep", "-P", str(worker.pid)]).split()
+    children = worker.children()
     for child in children:
-        os.kill(int(child), signal.SIGSTOP)
+        os.kill(child, signal.SIGSTOP)
     (task_id,) = add(service, "sleep 0")  # one has it, and does not say so yet
     until(lambda: ":0" in broker.ask("LLEN", SLUG), 10, "the worker has taken it")
     broker.ask("CLIENT", "KILL", "TYPE", "normal")
@@ -156,7 +156,7 @@ def test_a_worker_stops_in_time_though_it_had_lost_its_broker(
     os.kill(worker.pid, signal.SIGTERM)
     until(lambda: "shutting down" in worker.output(), 10, "it stops")
     for child in children:
-        os.kill(int(child), signal.SIGCONT)
+        os.kill(child, signal.SIGCONT)
     worker.stop(seconds=20)
     service.restart_worker()  # the child may have had no time for it
     assert service.wait_for_task(task_id, 60)["status"] == "succeeded"
@@ -436,8 +436,7 @@ def test_no_mail_is_lost_when_workers_are_killed(
             service.restart_worker()
         assert service.worker
         until(lambda: len(box.mails) >= 100, 60, "100 mails")
-        children = subprocess.check_output(["pgrep", "-P", str(service.worker.pid)])
-        os.kill(int(children.split()[0]), signal.SIGKILL)
+        os.kill(service.worker.children()[0], signal.SIGKILL)
         for task_id in ids:
             assert service.wait_for_task(task_id, 60)["status"] == "succeeded"
         # On Redis SHUTDOWN_GRACE + 25 s at most, and a while for the work.

@@ -107,9 +107,7 @@ class Clients:
 
 def kill_one(service: Service) -> None:
     """Kill one of uvicorn's processes; it starts another one."""
-    pgrep = ["pgrep", "-P", str(service.api.pid), "-f", "spawn_main"]
-    found = subprocess.run(pgrep, capture_output=True, text=True, check=True).stdout.split()
-    os.kill(int(random.choice(found)), signal.SIGKILL)  # noqa: S311
+    os.kill(random.choice(service.api.children("-f", "spawn_main")), signal.SIGKILL)  # noqa: S311
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -91,21 +91,10 @@ def extended(bake: Bake, fresh: Project) -> Project:
         imported, f"{imported}from prometheus_client import Gauge\n"
     )
     add_task(project, "export", code["tasks/export.py"], "exports", f"{endpoint}\n{OWN}")
-    main = project.path / "src" / SLUG / "main.py"
-    text = main.read_text()
-    for old, new in [
-        (
-            "from fastapi.mid",
-            "from fastapi.middleware.cors import CORSMiddleware\nfrom fastapi.mid",
-        ),
-        (
-            wrapped := "security_headers(super().__call__)",
-            f'CORSMiddleware({wrapped}, ["{FRONT}"])',
-        ),
-    ]:
-        assert text.count(old) == 1
-        text = text.replace(old, new)
-    main.write_text(text)
+    main, wrapped = f"src/{SLUG}/main.py", "security_headers(super().__call__)"
+    cors = "from fastapi.middleware.cors import CORSMiddleware\n"
+    project.replace(main, "from fastapi.mid", f"{cors}from fastapi.mid")
+    project.replace(main, wrapped, f'CORSMiddleware({wrapped}, ["{FRONT}"])')
     project.sync()
     return project
 
@@ -136,15 +125,15 @@ def test_what_it_adds_works(extended: Project, tmp_path: Path) -> None:
     assert "such as `mostrecent`" in readme
 
 
-TESTED = """
+TESTED = f"""
 import asyncio
 from datetime import date
 
 from pydantic import BaseModel
 
-from {slug}.api.exports import create_export
-from {slug}.taskqueue.queue import PendingTasks
-from {slug}.tasks.export import export
+from {SLUG}.api.exports import create_export
+from {SLUG}.taskqueue.queue import PendingTasks
+from {SLUG}.tasks.export import export
 
 class Report(BaseModel):
     day: date
@@ -159,8 +148,7 @@ export("stock")
 
 
 def test_tests_of_ones_own_are_as_it_says(extended: Project, tmp_path: Path) -> None:
-    code = TESTED.format(slug=SLUG)
-    told = extended.run(extended.bin("python"), "-c", code, DATA_DIR=str(tmp_path))
+    told = extended.run(extended.bin("python"), "-c", TESTED, DATA_DIR=str(tmp_path))
     assert told.splitlines()[-3:] == [
         'export {"report": "sales"}',
         'export {"report": {"day": "2026-11-26"}}',
@@ -173,12 +161,12 @@ def test_tests_of_ones_own_are_as_it_says(extended: Project, tmp_path: Path) -> 
     assert ("on one `DATA_DIR` for all tests" in readme) == shared
 
 
-PARALLEL = """
+PARALLEL = f"""
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
-from {slug}.taskqueue import current_task_id, task
-from {slug}.taskqueue.task import Call, attempt
+from {SLUG}.taskqueue import current_task_id, task
+from {SLUG}.taskqueue.task import Call, attempt
 
 async def fail():
     raise OSError
@@ -202,8 +190,7 @@ print(*(attempt(Call.of(each), 1).status for each in (alone, grouped, spread)))
 
 
 def test_what_runs_beside_a_task_is_as_it_says(extended: Project, tmp_path: Path) -> None:
-    code = PARALLEL.format(slug=SLUG)
-    told = extended.run(extended.bin("python"), "-c", code, DATA_DIR=str(tmp_path))
+    told = extended.run(extended.bin("python"), "-c", PARALLEL, DATA_DIR=str(tmp_path))
     assert told.splitlines()[-2:] == ["False", "retrying failed succeeded"]
     readme = extended.read("README.md")
     assert "any in the `ExceptionGroup`" in readme

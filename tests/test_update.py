@@ -155,16 +155,12 @@ def edit(project: Project, shared: set[str]) -> None:
         (project.path / name).write_text(text, "utf-8")
     for name, old, new in CHANGED:
         if name in shared:
-            text = project.read(name)
-            assert text.count(old) == 1, f"{name}: {old!r}"
-            (project.path / name).write_text(text.replace(old, new), "utf-8")
+            project.replace(name, old, new)
 
 
 def rewrite(project: Project, old: str, new: str) -> None:
     """Change cruft's own file by hand, and commit it."""
-    text = project.read(".cruft.json")
-    assert text.count(old) == 1
-    (project.path / ".cruft.json").write_text(text.replace(old, new), "utf-8")
+    project.replace(".cruft.json", old, new)
     commit(project.path, "By hand")
 
 
