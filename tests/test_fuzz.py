@@ -1,8 +1,10 @@
 """Each variant asks for its API key; to Schemathesis, which has it, every answer is as promised."""
 
-import subprocess
-import sys
 from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from schemathesis.cli import schemathesis
 
 from harness.project import Project
 from harness.service import Service, running
@@ -27,29 +29,24 @@ def guards_all_but_health(service: Service) -> None:
     assert "401" in schema["paths"]["/tasks/{task_id}"]["get"]["responses"]
 
 
+@pytest.mark.xdist_group("schemathesis")  # in one process, as what it imports takes seconds
 def test_asks_for_its_key_and_bears_whatever_its_schema_allows_and_forbids(
-    installed: Project, variant: Variant, tmp_path: Path
+    installed: Project, variant: Variant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = {"API_KEY": KEY, "MAILS_PER_MINUTE": "1000000"}
-    command = [
-        *(str(Path(sys.executable).with_name("schemathesis")), "run", "--no-color"),
-        *("--phases=coverage,fuzzing,stateful", "--max-examples=8", "--seed=1"),
+    options = [
+        *("--phases=coverage,fuzzing,stateful", "--max-examples=8", "--seed=1", "--no-color"),
         "--warnings=off",  # where no task can be made, every id is unknown
         *("--header", f"X-API-Key: {KEY}"),
     ]
     if variant.email:  # which addresses are reserved, no schema can say
-        command.append("--exclude-checks=positive_data_acceptance")
+        options.append("--exclude-checks=positive_data_acceptance")
+    monkeypatch.chdir(tmp_path)  # where it keeps its examples
     with running(installed, tmp_path / "data", **settings) as service:
         guards_all_but_health(service)
-        result = subprocess.run(
-            [*command, f"{service.url}/openapi.json"],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
+        arguments = ["run", *options, f"{service.url}/openapi.json"]
+        result = CliRunner().invoke(schemathesis, arguments)
         output = service.api.output()
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert "No issues found" in result.stdout
+    assert result.exit_code == 0, result.output
+    assert "No issues found" in result.output
     assert "Traceback" not in output
