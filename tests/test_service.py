@@ -13,7 +13,7 @@ from harness.mail import mail_server
 from harness.project import SLUG, Project
 from harness.service import Service, free_port, refusal, running
 
-from .conftest import on_each_backend
+from .conftest import Bake, on_each_backend
 from .variants import OPTIONS, Variant
 
 
@@ -130,6 +130,13 @@ def test_links_hold_behind_a_proxy_that_serves_it_under_a_path(
         assert not [link for link in links if link.startswith("/")]
         response = service.client.post("/items/?name=Lamp")
         assert response.headers["Location"] == f"/deep/down/tasks/{response.json()['task_id']}"
+
+
+def test_runs_from_its_sources_too(bake: Bake, tmp_path: Path) -> None:
+    project = bake()
+    project.sync("--no-install-project", "--no-dev")
+    with running(project, tmp_path / "data", "--app-dir", "src") as service:
+        assert service.client.get("/openapi.json").json()["info"]["title"] == "Task Service"
 
 
 @on_each_backend

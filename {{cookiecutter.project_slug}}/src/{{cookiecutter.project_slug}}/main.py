@@ -2,8 +2,9 @@
 
 import gc
 import re
+from contextlib import suppress
 from functools import cached_property
-from importlib.metadata import metadata
+from importlib.metadata import PackageNotFoundError, metadata
 from typing import Any
 from uuid import uuid4
 
@@ -55,11 +56,8 @@ def create_app() -> FastAPI:
     settings = get_settings()
     configure_logging(settings)
     backend = Backend(settings)
-    package = metadata("{{ cookiecutter.project_slug }}")
     app = Service(
         title={{ cookiecutter.__project_name_python }},
-        summary=package["Summary"],
-        version=package["Version"],
         lifespan=lambda _: backend,  # open while the service runs
         openapi_url="/openapi.json" if settings.pages else None,  # None: no /docs, no /redoc
         max_body_size=65_536,  # bytes; an endpoint that takes more has its own
@@ -67,6 +65,9 @@ def create_app() -> FastAPI:
         # Where OTEL_EXPORTER_OTLP_ENDPOINT is set. Traces only: logs have the texts of errors.
         telemetry={"auto_configure": True, "metrics": False, "logs": False},
     )
+    with suppress(PackageNotFoundError):  # run from its sources, not installed
+        package = metadata("{{ cookiecutter.project_slug }}")
+        app.summary, app.version = package["Summary"], package["Version"]
     hosts = [*settings.allowed_hosts.split(","), "127.0.0.1"]  # by which health checks call it
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts)
     app.add_middleware(request_metrics)
