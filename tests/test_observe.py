@@ -411,6 +411,37 @@ def test_each_alert_fires_when_it_should_and_not_before(
     assert result.returncode == 0, result.stdout + result.stderr
 
 
+CROWD = """
+import asyncio
+from {slug}.api import health
+
+now = []
+
+class Backend:
+    async def waiting(self):
+        now.append(None)
+        await asyncio.sleep(0)
+        assert len(now) == 1
+        return {{}}
+
+def exposition(gauges):
+    now.pop()
+    return b"numbers"
+
+async def crowd():
+    return await asyncio.gather(*[health.read_metrics(Backend()) for _ in range(5)])
+
+health.exposition = exposition
+print({{answer.body for answer in asyncio.run(crowd())}})
+"""
+
+
+def test_scrapes_take_turns(project: Project, tmp_path: Path) -> None:
+    code = CROWD.format(slug=SLUG)
+    output = project.run(project.bin("python"), "-c", code, DATA_DIR=str(tmp_path))
+    assert "{b'numbers'}" in output
+
+
 def test_folders_of_metrics_last_as_long_as_their_services(
     project: Project, tmp_path: Path
 ) -> None:

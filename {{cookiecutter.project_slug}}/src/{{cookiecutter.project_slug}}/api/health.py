@@ -9,6 +9,7 @@ from ..metrics import exposition
 from ..taskqueue import TaskBackend, Unavailable
 
 router = APIRouter(tags=["health"])
+turn = asyncio.Lock()  # a scrape takes a while of a processor, and anyone may ask for it
 
 
 @router.get("/health/live")
@@ -27,9 +28,10 @@ async def ready(backend: TaskBackend) -> dict[str, str]:
 @router.get("/metrics", response_class=Response)
 async def read_metrics(backend: TaskBackend) -> Response:
     """Answer Prometheus; open like health, as it tells of numbers only."""
-    try:
-        gauges = await backend.waiting()
-    except Unavailable:
-        gauges = {}  # better none than old ones
-    text = await asyncio.to_thread(exposition, gauges)
+    async with turn:
+        try:
+            gauges = await backend.waiting()
+        except Unavailable:
+            gauges = {}  # better none than old ones
+        text = await asyncio.to_thread(exposition, gauges)
     return Response(text, media_type=CONTENT_TYPE_LATEST)
