@@ -4,6 +4,7 @@ import re
 import shlex
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from harness.probes import add_task
@@ -60,6 +61,28 @@ def test_every_command_runs(fresh: Project, tmp_path: Path) -> None:
     assert (fresh.path / "data" / "log.txt").read_text() == "Item Lamp was created.\n"
     hook = (fresh.path / ".git" / "hooks" / "pre-commit").read_text()
     assert f"INSTALL_PYTHON={tools['UV_TOOL_DIR']}/" in hook  # not in uv's cache
+
+
+def test_who_serves_every_host_is_told_to_be_in_production(
+    extended: Project, tmp_path: Path
+) -> None:
+    told = re.search(
+        r"^(Without containers.*?)\n\n```sh\n[^`]*?uvicorn (.*0\.0\.0\.0.*?)$",
+        extended.read("README.md"),
+        re.DOTALL | re.MULTILINE,
+    )
+    assert told
+    settings = dict(re.findall(r"`([A-Z_]+)=?(\w*)`", told[1]))
+    settings = {name: value or f"redis://:{name}@127.0.0.1:1" for name, value in settings.items()}
+    port = free_port()
+    command = [extended.bin("uvicorn"), *told[2].replace("8000", str(port)).split()]
+    process = Process(command, extended.path, tmp_path / "log", **settings, DATA_DIR=str(tmp_path))
+    try:
+        until(lambda: " running on " in process.output(), 20, "it serves")
+        response = httpx2.post(f"http://127.0.0.1:{port}/exports/", params={"report": "sales"})
+        assert response.status_code == 401
+    finally:
+        process.stop()
 
 
 OWN = """
