@@ -142,6 +142,22 @@ def test_markup_in_a_body_stays_text(project: Project) -> None:
     assert b"&lt;b&gt;&amp;</p>" in html
 
 
+def test_a_subject_adds_no_header_in_whichever_form(project: Project) -> None:
+    code = f"""
+from {SLUG}.tasks.email import send_email
+
+for subject in ("Hi\\nBcc: eve@example.com", "=?utf-8?q?Hi=0ABcc:_eve=40example.com?="):
+    try:
+        send_email("a@example.com", subject, "Hello")
+    except ValueError:
+        print("refused")
+"""
+    with mail_server() as mailbox:
+        output = project.run(project.bin("python"), "-c", code, **mailbox.settings)
+    assert output.count("refused") == 2
+    assert mailbox.mails == []
+
+
 @pytest.mark.parametrize("sender", ["nobody", "a@b@c", "Zoë", "a@example.com, b@example.com"])
 def test_a_sender_that_is_no_address_stops_the_start(
     project: Project, tmp_path: Path, sender: str
