@@ -233,6 +233,17 @@ def test_settings_are_read_from_a_file_and_never_show_a_secret(
 
 
 @only_background_tasks
+def test_no_level_of_the_log_shows_a_key(project: Project, tmp_path: Path) -> None:
+    upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+    upgrade |= {"Sec-WebSocket-Key": "c2VjcmV0IG5vbmNlIDE2Yg==", "X-API-Key": KEY}
+    with running(project, tmp_path / "data", LOG_LEVEL="DEBUG", API_KEY=KEY) as service:
+        assert service.client.get("/tasks/x", headers={"X-API-Key": KEY}).status_code == 404
+        assert service.client.get("/tasks/x", headers=upgrade).status_code == 403
+        until(lambda: "rejected" in service.api.output(), 10, "it is in the log")
+        assert KEY not in service.api.output()
+
+
+@only_background_tasks
 def test_headers_are_bounded_where_the_readme_says(project: Project, tmp_path: Path) -> None:
     assert "`--http h11`" in project.read("README.md")
     with running(project, tmp_path / "data", "--http", "h11") as service:

@@ -76,7 +76,7 @@ def configure_logging(settings: Settings) -> None:
         logger = logging.getLogger(name)
         logger.propagate |= logger.hasHandlers()  # it has none with --no-access-log
         logger.handlers.clear()
-        logger.setLevel(logging.NOTSET)
+        logger.setLevel(max(logging.INFO, logging.root.level))  # DEBUG has WebSockets' headers
 
 
 def _to_logging(logger: Any, method: str, event: MutableMapping[str, Any]) -> dict[str, Any]:
