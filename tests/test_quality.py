@@ -41,6 +41,8 @@ def test_its_own_tests_pass_whatever_a_developer_has_set(
         "API_KEY": "a developer's",
         "DATA_DIR": str(tmp_path / "data"),
         "CELERY_BROKER_URL": "redis://127.0.0.1:1",
+        "BROKER_URL": "redis://127.0.0.1:1",
+        "RESULT_BACKEND": "redis://127.0.0.1:1",
         "SMTP_HOST": "127.0.0.1",
         "SMTP_PORT": "1",
         "EMAIL_FROM": "developer@example.com",
