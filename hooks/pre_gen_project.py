@@ -7,11 +7,11 @@ import sys
 import unicodedata
 
 # What the rendered project installs, with extras, or stands beside, under these names; and modules
-# that the standard library of a later Python has, or CPython's own tests, as its linter knows.
+# that CPython's own tests have, as its linter knows.
 TAKEN = """
-    aiosmtpd amqp annotated_doc annotated_types annotationlib anyio asgi_correlation_id
+    aiosmtpd amqp annotated_doc annotated_types anyio asgi_correlation_id
     ast_serialize async_timeout atpublic attr attrs billiard celery celery_types certifi
-    charset_normalizer click click_didyoumean click_plugins click_repl colorama compression
+    charset_normalizer click click_didyoumean click_plugins click_repl colorama
     conftest dateutil django_celery_results dns dnspython dotenv email_validator ephem
     exceptiongroup fastapi filelock google googleapis_common_protos h11 httpcore2 httptools
     httpx2 httpx2_jsfetch idna iniconfig jinja2 kombu librt markupsafe mypy mypy_extensions
@@ -24,6 +24,12 @@ TAKEN = """
     starlette structlog test tests truststore typing_extensions typing_inspection tzdata tzlocal
     urllib3 uv_build uvicorn uvloop vine watchfiles wcwidth websockets xx xxlimited xxlimited_35
     xxsubtype yaml
+""".split()  # noqa: SIM905
+# What the standard library has in others of the Pythons on which the project runs.
+OTHER_STANDARD = """
+    aifc annotationlib asynchat asyncore audioop cgi cgitb chunk compression crypt distutils imghdr
+    imp lib2to3 mailcap msilib nis nntplib ossaudiodev pipes smtpd sndhdr spwd sunau telnetlib uu
+    xdrlib
 """.split()  # noqa: SIM905
 DEVICES = {"con", "prn", "aux", "nul"} | {
     f"{name}{n}" for name in ("com", "lpt") for n in range(10)
@@ -58,9 +64,9 @@ def text_problem(text: str, longest: int) -> str:
 
 def taken_by(slug: str) -> str:
     """Return what else has this name, or nothing."""
-    if keyword.iskeyword(slug) or keyword.issoftkeyword(slug):
+    if slug in (*keyword.kwlist, *keyword.softkwlist, "type"):  # the last one since Python 3.12
         return "is a word of Python"
-    if slug in sys.stdlib_module_names:
+    if slug in sys.stdlib_module_names or slug in OTHER_STANDARD:
         return "is a module of Python's standard library"
     if slug in TAKEN:
         return "is a package that the project uses"

@@ -13,6 +13,7 @@ from hooks.post_gen_project import next_steps
 from hooks.pre_gen_project import problems, slug_problem
 
 from .rendering import typed
+from .test_matrix import PYTHONS, interpreter
 from .variants import CONTEXT, FLAGS, OPTIONS
 
 GOOD: dict[str, object] = {
@@ -98,6 +99,22 @@ def test_no_slug_is_taken_that_hides_what_the_project_installs(installed: Projec
     names |= {package["name"].replace("-", "_") for package in locked}
     assert {"fastapi", "pydantic_settings", SLUG} <= names
     assert {name for name in names if not slug_problem(name)} == {SLUG}
+
+
+NAMES = "import keyword, sys; print(*sys.stdlib_module_names, *keyword.kwlist, *keyword.softkwlist)"
+FREE = """
+import sys
+from hooks.pre_gen_project import slug_problem
+print(*[name for name in sys.argv[1:] if not slug_problem(name)])
+"""
+
+
+def test_no_slug_is_taken_that_is_a_word_or_a_module_of_any_python() -> None:
+    pythons = [path for path in map(interpreter, PYTHONS) if path]
+    template = Project(TEMPLATE)
+    names = {name for python in pythons for name in template.run(python, "-c", NAMES).split()}
+    for python in pythons:
+        assert template.run(python, "-c", FREE, *names).split() == [], python
 
 
 def test_every_question_is_put_in_words_and_every_choice_explained() -> None:
