@@ -19,6 +19,7 @@ CI: dict[str, set[str]] = {
     "GitLab CI": {".gitlab-ci.yml", "renovate.json"},
     "None": set(),
 }
+CI_TRACES = {"GitHub Actions": r"github(?!\.io)|dependabot", "GitLab CI": "gitlab|renovate"}
 ALWAYS = CI["GitHub Actions"] | {
     ".devcontainer/devcontainer.json",
     ".dockerignore",
@@ -85,7 +86,7 @@ ANY_TASK = {f"{PACKAGE}/api/accepted.py", f"{PACKAGE}/tasks/files.py", "tests/wa
 
 # Words that only belong to what was chosen. "emails" and "mail" also cover the authors' address.
 TRACES = {
-    "celery": r"celery|(?<!--)worker|broker|redis|rabbitmq|amqp",
+    "celery": r"celery|(?<!--)worker|broker|redis|rabbitmq|amqp|kombu|pywin32",
     "process": r"task_backlog|journal|filelock|sqlite",
     "email": r"smtp|send.email|emails|EMAIL_FROM|email.validator|mail server|\bmails?\b",
     "log": r"log\.txt|write_log|/items|items\b|create_item",
@@ -137,13 +138,24 @@ def test_has_no_trace_of_what_was_not_chosen(project: Project, variant: Variant)
         "log": variant.log,
     }
     for part, pattern in TRACES.items():
-        if chosen[part]:
-            continue
-        for name in project.files() - {"LICENSE"}:
-            text = project.read(name)
-            found = re.search(pattern, text, re.IGNORECASE)
-            assert not found, f"{name}: {found and found.group()!r} belongs to {part}"
-            assert not re.search(pattern, name, re.IGNORECASE), name
+        if not chosen[part]:
+            assert_nowhere(pattern, project)
+
+
+def assert_nowhere(pattern: str, project: Project) -> None:
+    for name in project.files():
+        text = "" if name == "LICENSE" else project.read(name)
+        found = re.search(pattern, f"{name}\n{text}", re.IGNORECASE)
+        assert not found, f"{name}: {found and found.group()!r}"
+
+
+def test_has_no_setting_that_nothing_reads(project: Project) -> None:
+    """Its own tests compare these names with those in settings.py."""
+    names = re.findall(r"^([A-Z_]+)=", project.read(".env.example"), re.MULTILINE)
+    modules = {name for name in project.files() if re.match(rf"{PACKAGE}/.+\.py", name)}
+    code = "".join(project.read(name) for name in modules - {f"{PACKAGE}/settings.py"})
+    assert len(names) > 5
+    assert [name for name in names if f".{name.lower()}" not in code] == []
 
 
 @pytest.mark.parametrize("number", range(len(VARIANTS) // 2))
@@ -166,6 +178,8 @@ def test_has_the_ci_that_was_chosen(ci: str, bake: Bake) -> None:
     project = bake(ci=ci)
     assert project.files() & set().union(*CI.values()) == CI[ci]
     assert ("CI" in project.read("README.md")) == (ci != "None")
+    for other in CI_TRACES.keys() - {ci}:
+        assert_nowhere(CI_TRACES[other], project)
     assert (project.path / ".github").exists() == (ci == "GitHub Actions")
 
 
@@ -176,7 +190,7 @@ def test_has_the_licence_that_was_chosen(name: str, bake: Bake) -> None:
     if name == "None":
         assert "LICENSE" not in project.files()
         assert "license" not in metadata
-        assert "icence" not in project.read("README.md")
+        assert_nowhere("licen[cs]e", project)
     else:
         assert metadata["license"] == name
         assert name.split("-")[0] in project.read("LICENSE")
