@@ -11,6 +11,7 @@ import httpx2
 
 from benchmarks.__main__ import PARTS
 from harness.project import TEMPLATE, environment
+from hooks.pre_gen_project import LONGEST
 
 from .variants import OPTIONS
 
@@ -32,6 +33,15 @@ def test_the_option_table_equals_cookiecutter_json() -> None:
     table = re.search(r"\| option .*?\n\n", README, re.DOTALL)
     assert table
     assert table.group().strip().splitlines()[2:] == rows
+
+
+def test_the_longest_answers_are_as_it_says() -> None:
+    words = " ".join(README.split())
+    name, description, author = (
+        LONGEST[key] for key in ("project_name", "project_short_description", "full_name")
+    )
+    assert f"A project's name has at most {name} characters" in words
+    assert f"an author's has {author}, a description {description}." in words
 
 
 def test_its_pictures_are_there() -> None:
