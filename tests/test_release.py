@@ -170,6 +170,9 @@ def test_the_workflow_runs_each_week_with_least_rights_what_is_there() -> None:
     assert workflow["permissions"] == {"contents": "read"}
     (schedule,) = workflow[True]["schedule"]  # YAML 1.1 reads `on` as a boolean
     assert re.fullmatch(r"\d+ \d+ \* \* [0-6]", schedule["cron"])
+    commands = [step.get("run", "") for step in workflow["jobs"]["test"]["steps"]]
+    assert "sudo --preserve-env=CI .ci/run" in commands
+    assert (TEMPLATE / ".ci/run").read_text("utf-8").endswith("\nmake lint test\n")
     for step in workflow["jobs"]["test"]["steps"]:
         assert step.get("with", {}).get("persist-credentials", False) is False
         if target := re.search(r"\bmake (\S+)$", step.get("run", "")):
