@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.project import TEMPLATE, Project, bake
+from harness.project import SLUG, TEMPLATE, Project, bake
+from harness.repository import snapshot
 from hooks.pre_gen_project import DEVICES
 
 from .conftest import Bake
@@ -64,6 +65,20 @@ def test_the_same_bytes_whatever_the_time_user_locale_and_umask(tmp_path: Path) 
     )
     elsewhere = Project(tmp_path / "elsewhere" / "task_service")
     assert contents(elsewhere) == contents(bake(tmp_path / "here"))
+
+
+def test_line_ends_are_the_same_whatever_the_templates_are(tmp_path: Path, bake: Bake) -> None:
+    template = snapshot(tmp_path / "template")
+    for path in template.rglob("*"):
+        if path.suffix not in (".png", ".svg") and path.is_file() and ".git" not in path.parts:
+            path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    subprocess.run(
+        [sys.executable, "-m", "cookiecutter", template, "--no-input", "--default-config"],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+    )
+    assert contents(Project(tmp_path / SLUG)) == contents(bake())
 
 
 @pytest.mark.parametrize("licence", ["MIT", "BSD-3-Clause"])
