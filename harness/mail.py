@@ -72,8 +72,8 @@ def strict_mail_server(folder: Path) -> Iterator[Mailbox]:
     authority.cert_pem.write_to_path(str(folder / "ca.pem"))
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("127.0.0.1").configure_cert(context)
+    del mailbox.settings["SMTP_STARTTLS"]  # it is on by default
     mailbox.settings |= {
-        "SMTP_STARTTLS": "true",
         "SMTP_USERNAME": "ada",
         "SMTP_PASSWORD": "analytical engine",
         "SSL_CERT_FILE": str(folder / "ca.pem"),
