@@ -7,6 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import httpx2
@@ -83,11 +84,15 @@ def test_a_task_that_fails_says_so_and_leaves_the_others_alone(
     with running(probes, tmp_path / "data", **settings) as service:
         poison, permanent, transient = add(service, "die", "refuse", "heal")
         others = add(service, *["sleep 0"] * 20)
+        url = f"/tasks/{transient}"
+        until(lambda: "retrying" in service.client.get(url).text, 10, "one is to be tried again")
         status = service.wait_for_task(permanent)
         assert (status["status"], status["attempts"]) == ("failed", 1)
         assert status["error"] == "ValueError: no"
         status = service.wait_for_task(transient)
         assert (status["status"], status["attempts"]) == ("succeeded", 3)
+        begin, end = (datetime.fromisoformat(status[f"{at}_at"]) for at in ("enqueued", "finished"))
+        assert end - begin > timedelta(seconds=1.9)  # two waits, each of a whole second
         status = service.wait_for_task(poison, 90)
         assert (status["status"], status["attempts"]) == ("failed", 3)
         assert "died" in status["error"]
