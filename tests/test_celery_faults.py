@@ -28,7 +28,7 @@ from .test_celery import add, probes, those_that
 __all__ = ["probes"]
 
 WORK = "/probes/?what=sleep+0"
-BOUND = 2.0  # seconds to a 503, promised by the README
+BOUND = 2.0  # seconds to a 503; the README promises 1.3, on a machine that does nothing else
 on_each_broker = pytest.mark.parametrize("broker", ["Redis", "RabbitMQ"], indirect=True)
 
 
@@ -226,6 +226,13 @@ def test_a_broker_that_restarts_loses_nothing(
         assert service.wait_for_task(after, 15 + 12 * 0.5)["status"] == "succeeded"
         for task_id in ids:
             assert service.wait_for_task(task_id, 60)["status"] == "succeeded"
+    assert service.worker
+    os.kill(service.worker.pid, signal.SIGSTOP)
+    (file,) = service.data_dir.glob("*.alive")
+    os.utime(file, (time.time() - 61,) * 2)
+    assert not is_well()  # a worker that hangs, for a minute
+    os.kill(service.worker.pid, signal.SIGCONT)
+    until(is_well, 15, "it lives on")
 
 
 @pytest.mark.parametrize(
