@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from harness.container import instructions
-from harness.project import TEMPLATE, Project, environment
+from harness.project import SLUG, TEMPLATE, Project, environment
 from harness.servers import Redis
 
 from .conftest import Bake, need, started
@@ -89,8 +89,12 @@ def dockerfile(project: Project) -> dict[str, list[tuple[str, str]]]:
 @pytest.mark.parametrize("licence", ["MIT", "None"])
 def test_the_dockerfile_passes_hadolint(bake: Bake, backend: str, licence: str) -> None:
     project = bake(task_backend=backend, open_source_license=licence)
+    text = project.read("Dockerfile")
     check(project, "hadolint", "--failure-threshold", "style", "Dockerfile")
-    assert ("LICENSE" in project.read(".dockerignore")) == (licence != "None")
+    named = licence != "None"
+    assert ("LICENSE" in project.read(".dockerignore")) == named
+    labels = re.findall(r'^LABEL org\.opencontainers\.image\.(.+)="(.+)"$', text, re.M)
+    assert labels == [("title", SLUG), *([("licenses", licence)] if named else [])]
 
 
 def test_a_change_of_the_code_installs_no_dependency_again(bake: Bake, backend: str) -> None:
@@ -145,6 +149,7 @@ def test_compose_is_valid_and_fits_the_image(bake: Bake, backend: str, email: bo
         assert service["build"] != "." or list(stages)[-1] == name
         assert float(service["stop_grace_period"].removesuffix("s")) > grace
         assert service["volumes"] == ["data:/data"]
+        assert service["env_file"] == [{"path": ".env", "required": False}]  # the README's
         assert service["environment"]["ENVIRONMENT"] == "production"
         assert extra["services"][name]["environment"]["ENVIRONMENT"] == "development"
         for setting in (*service["environment"], *extra["services"][name]["environment"]):
@@ -152,18 +157,26 @@ def test_compose_is_valid_and_fits_the_image(bake: Bake, backend: str, email: bo
         for needed, condition in service.get("depends_on", {}).items():
             assert condition == {"condition": "service_healthy"}
             assert services[needed]["healthcheck"]
+    port = dict(stages["api"])["EXPOSE"]
+    assert services["api"]["ports"] == [f"127.0.0.1:{port}:{port}"]
     used = {volume.partition(":")[0] for s in services.values() for volume in s["volumes"]}
     assert used == set(compose["volumes"])
-    if backend == "Celery":  # where the README has Prometheus look
+    if backend == "Celery":
+        assert services["broker"]["command"].split() == ["redis-server", "--appendonly", "yes"]
+        # Where the README has Prometheus look.
         settings = built["worker"]["environment"]
         assert settings["METRICS_HOST"] == "0.0.0.0"  # noqa: S104, a container's
         place = f"127.0.0.1:{settings['METRICS_PORT']}"
         assert built["worker"]["ports"] == [f"{place}:{settings['METRICS_PORT']}"]
         assert f'"{place}"' in project.read("README.md")
     if email:
-        settings = extra["services"]["api"]["environment"]
-        assert settings["SMTP_HOST"] in extra["services"]
-        assert settings["SMTP_USERNAME"] == ""
+        # As Mailpit listens: https://mailpit.axllent.org/docs/install/docker/
+        smtp = {"HOST": "mail", "PORT": "1025", "STARTTLS": "false", "USERNAME": ""}
+        for name in built:
+            settings = extra["services"][name]["environment"]
+            assert settings.items() >= {f"SMTP_{key}": smtp[key] for key in smtp}.items()
+        assert extra["services"]["mail"]["ports"] == ["127.0.0.1:8025:8025"]
+        assert "mails are caught at <http://127.0.0.1:8025>" in project.read("README.md")
     # Nothing is open to the network but through what the operator puts before it.
     ports = [
         p for s in (*services.values(), *extra["services"].values()) for p in s.get("ports", [])
@@ -197,6 +210,7 @@ def test_the_manifest_is_valid_and_fits_the_image(bake: Bake, backend: str) -> N
     project = bake(task_backend=backend, project_slug="a_service")
     check(project, "kubernetes-validate", "--strict", "--quiet", "kubernetes.yaml")
     service, *_ = yaml.safe_load_all(project.read("kubernetes.yaml"))
+    text = project.read("kubernetes.yaml")
     workloads = documents(project)
     stages = dockerfile(project)
     commands = {
@@ -226,22 +240,25 @@ def test_the_manifest_is_valid_and_fits_the_image(bake: Bake, backend: str) -> N
         assert pod["terminationGracePeriodSeconds"] > grace
         for variable in container["env"]:
             default(project, variable["name"])
+        (source,) = container["envFrom"]
+        created = f"\n# kubectl create secret generic {source['secretRef']['name']} --from-env-file"
+        assert created in f"\n{text}"
     api = workloads["api"]["spec"]["template"]["spec"]["containers"][0]
     assert api["livenessProbe"]["httpGet"]["path"] in commands["api"]["HEALTHCHECK"]
     (start,) = re.findall(r"--start-period=(\d+)s", commands["api"]["HEALTHCHECK"])
     assert api["livenessProbe"]["initialDelaySeconds"] == int(start)
     assert api["readinessProbe"]["httpGet"]["path"] == "/health/ready"
+    (port,) = api["ports"]
+    assert service["spec"]["ports"][0]["targetPort"] == port["name"]
     for probe in ("livenessProbe", "readinessProbe"):
+        assert api[probe]["httpGet"]["port"] == port["name"]
         (host,) = api[probe]["httpGet"]["httpHeaders"]
         assert host == {"name": "Host", "value": "127.0.0.1"}
-    assert str(api["ports"][0]["containerPort"]) == base.get(
-        "EXPOSE", dict(stages["api"])["EXPOSE"]
-    )
+    assert str(port["containerPort"]) == dict(stages["api"])["EXPOSE"]
     if backend == "Celery":
         worker = workloads["worker"]["spec"]["template"]["spec"]["containers"][0]
         assert worker["command"] == json.loads(commands["worker"]["CMD"])
         updated = f"deployment/{workloads['worker']['metadata']['name']}"
-        text = project.read("kubernetes.yaml")
         assert re.findall(r"kubectl set image (.*)=IMAGE", text) == [f"{updated} {worker['name']}"]
         assert re.findall(r"kubectl rollout status (.*)", text) == [updated]
         settings = {variable["name"]: variable["value"] for variable in worker["env"]}
@@ -252,9 +269,14 @@ def test_the_manifest_is_valid_and_fits_the_image(bake: Bake, backend: str) -> N
         probe = commands["worker"]["HEALTHCHECK"].partition(" CMD ")[2]
         assert worker["readinessProbe"]["exec"]["command"] == json.loads(probe)
         assert "livenessProbe" not in worker  # it would end what runs as the broker is away
+        assert all(document["spec"]["replicas"] > 1 for document in workloads.values())
     else:  # the journal is one machine's
         assert workloads["api"]["kind"] == "StatefulSet"
         assert workloads["api"]["spec"]["replicas"] == 1
+        (claim,) = workloads["api"]["spec"]["volumeClaimTemplates"]
+        assert {"name": claim["metadata"]["name"], "mountPath": base["VOLUME"]} in (
+            api["volumeMounts"]
+        )
         # https://kubernetes.io/docs/concepts/workloads/controllers/statefulset/#forced-rollback
         assert workloads["api"]["spec"]["podManagementPolicy"] == "Parallel"
 
@@ -277,6 +299,7 @@ def test_the_workflow_passes_the_linters(bake: Bake, backend: str) -> None:
     schema(project, "dependabot", ".github/dependabot.yml")
     updates = load(project, ".github/dependabot.yml")["updates"]
     excluded = {each["package-ecosystem"]: each.get("exclude-paths", []) for each in updates}
+    assert excluded.keys() == {"uv", "github-actions", "docker", "docker-compose"}
     assert excluded["docker"] == ["kubernetes.yaml"]
     subprocess.run(["git", "init", "--quiet"], cwd=project.path, check=True)
     check(project, "jactionlint", "--strict-exit")
@@ -287,7 +310,11 @@ def test_the_workflow_passes_the_linters(bake: Bake, backend: str) -> None:
     for action in actions:
         assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", action), action
     parsed = load(project, ".github/workflows/ci.yml")
+    assert parsed[True].keys() == {"push", "pull_request"}  # YAML 1.1 reads `on` as a boolean
     assert parsed["permissions"] == {"contents": "read"}
+    built = [command for command in commands(project) if command.startswith(ENGINE)]
+    worker = ["docker build --target worker ."] if backend == "Celery" else []
+    assert built == [*worker, "docker build ."]
     for job in parsed["jobs"].values():
         (checkout,) = (s for s in job["steps"] if "checkout" in s.get("uses", ""))
         assert checkout["with"] == {"persist-credentials": False}
@@ -304,9 +331,12 @@ def test_the_pipeline_fits_the_published_schema(bake: Bake, backend: str) -> Non
     project = bake(task_backend=backend, ci="GitLab CI")
     schema(project, "gitlab-ci", ".gitlab-ci.yml")
     schema(project, "renovate", "renovate.json")
+    renovate = load(project, "renovate.json")
+    assert renovate["extends"] == ["config:recommended", "group:all", "schedule:weekly"]
+    assert renovate["lockFileMaintenance"]["enabled"]  # else uv.lock is never updated
     # Else what tells no time waits for ever: uv.lock, and images that are not Docker Hub's.
     # https://docs.renovatebot.com/key-concepts/minimum-release-age/
-    assert load(project, "renovate.json")["minimumReleaseAgeBehaviour"] == "timestamp-optional"
+    assert renovate["minimumReleaseAgeBehaviour"] == "timestamp-optional"
     # What is run for the other CI below is all that this one runs.
     rest = commands(bake(task_backend=backend))
     assert commands(project) == ["pip install uv", *rest]
@@ -434,5 +464,6 @@ def test_its_files_keep_to_its_editorconfig(project: Project) -> None:
 def test_the_development_container_installs_what_the_readme_says(bake: Bake) -> None:
     project = bake()
     container = json.loads(project.read(".devcontainer/devcontainer.json"))
+    assert container["onCreateCommand"] == "pipx install uv"
     assert container["postCreateCommand"] == "uv sync"
     assert "\nuv sync\n" in project.read("README.md")
