@@ -154,13 +154,15 @@ def test_a_live_process_takes_over_from_a_dead_one(project: Project, data_dir: P
         dead = Service(project, data_dir, **settings)
         try:
             dead.wait_until_ready()
+            dead.client.headers["X-Request-ID"] = "order-42"
             ids = [probe(dead, "sleep 0.5")[0] for _ in range(8)]
         finally:
             dead.kill()
         killed = time.monotonic()
         for task_id in ids:
             assert heir.wait_for_task(task_id)["status"] == "succeeded"
-        assert "taking over" in heir.api.output()
+        taken = heir.api.output().partition("taking over")[2]  # the log of both
+        assert "request_id=order-42" in taken  # it is in the journal too
         # 8 tasks of 0.5 s, two at a time, and a look each second; the rest is for a busy machine.
         assert time.monotonic() - killed < 15
 

@@ -161,6 +161,7 @@ def test_a_task_is_watched_from_queued_to_succeeded(
         expect(last).to_have_class("running")
         expect(last).to_have_class("succeeded")
         expect(last).to_contain_text("send_email")
+        check(page)
         assert seen(page, addresses[-1]) == ["queued", "running", "succeeded"]
         expect(page.locator("#news")).to_have_text("jean@example.com: succeeded.")
         expect(page.locator("#tasks .succeeded")).to_have_count(len(addresses))

@@ -126,6 +126,7 @@ def extended(bake: Bake, fresh: Project) -> Project:
 def test_what_it_adds_works(extended: Project, tmp_path: Path) -> None:
     extended.run("uv", "run", "ruff", "format", "--check")
     extended.run("uv", "run", "mypy")
+    readme = extended.read("README.md")
     with running(extended, tmp_path / "data", API_KEY="open sesame") as service:
         client = service.client
         assert client.post("/exports/", params={"report": "sales"}).status_code == 401
@@ -136,6 +137,9 @@ def test_what_it_adds_works(extended: Project, tmp_path: Path) -> None:
         assert (end["name"], end["status"]) == ("export", "succeeded")
         output = (service.worker or service.api).output
         until(lambda: "exporting sales" in output(), 10, "it has printed")
+        (cron,) = re.findall(r"`(curl .*) \.\.\.`", readme)
+        told = [*("--header", "X-API-Key: open sesame"), f"{service.url}/exports/?report=stock"]
+        assert '"task_id"' in extended.run(*cron.split(), *told)
         failed = client.get("/exports/", headers={"Connection": "close"})  # by uvicorn, then
         refused = client.post("/exports/", content=b"x" * 65_537)
         answers = failed, refused, response
@@ -143,7 +147,6 @@ def test_what_it_adds_works(extended: Project, tmp_path: Path) -> None:
         for answer in answers:
             assert answer.headers["Access-Control-Allow-Origin"] == FRONT
         assert "\nexports_open 1.0\n" in client.get("/metrics").text
-    readme = extended.read("README.md")
     assert "wrap `security_headers(...)`" in readme
     assert "such as `mostrecent`" in readme
 
