@@ -465,6 +465,12 @@ def test_without_a_task_it_shows_how_a_first_one_gets_its_form(
         check(page)
 
 
+def test_it_has_a_form_for_each_task(project: Project, variant: Variant) -> None:
+    page = project.read(f"src/{SLUG}/page/page.html")
+    chosen = {"items/": variant.log, "send-email/": variant.email}
+    assert re.findall('<form action="(.*?)"', page) == [name for name in chosen if chosen[name]]
+
+
 def test_any_name_and_description_is_text(bake: Bake) -> None:
     name = "O'Neil</title><script>1</script>\"&amp;🚀"
     description = f"</p>{name}"

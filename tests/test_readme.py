@@ -93,6 +93,11 @@ OPEN = Gauge("exports_open", "Exports that are open.", multiprocess_mode="mostre
 async def read_exports() -> None:
     OPEN.set(1)
     raise NotImplementedError
+
+
+@router.post("/uploads/", max_body_size=65_537)
+async def upload(background_tasks: TaskQueue) -> None:
+    return None
 """
 
 
@@ -144,11 +149,13 @@ def test_what_it_adds_works(extended: Project, tmp_path: Path) -> None:
         refused = client.post("/exports/", content=b"x" * 65_537)
         answers = failed, refused, response
         assert [answer.status_code for answer in answers] == [500, 413, 202]
+        assert client.post("/uploads/", content=b"x" * 65_537).status_code == 200
         for answer in answers:
             assert answer.headers["Access-Control-Allow-Origin"] == FRONT
         assert "\nexports_open 1.0\n" in client.get("/metrics").text
     assert "wrap `security_headers(...)`" in readme
     assert "such as `mostrecent`" in readme
+    assert "own `max_body_size`" in " ".join(readme.split())
 
 
 TESTED = f"""

@@ -42,6 +42,7 @@ def service(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Itera
     data_dir = tmp_path_factory.mktemp("safe") / "data"
     data_dir.mkdir(0o755)
     settings = {"API_KEY": KEY, "ALLOWED_HOSTS": "[::1],*.example.org", "MAILS_PER_MINUTE": "3"}
+    settings["FORWARDED_ALLOW_IPS"] = "10.0.0.2"  # the README's
     with running(project, data_dir, **settings) as service:
         service.client.headers.update([(b"X-API-Key", KEY.encode())])
         yield service
@@ -101,6 +102,11 @@ def test_prometheus_has_to_use_a_host_that_is_allowed(service: Service, project:
     address = {"Host": "10.0.0.7:8000"}  # a pod's; Prometheus sends no other Host than its target
     assert service.client.get("/metrics", headers=address).status_code == 400
     assert "including those that Prometheus calls" in project.read("README.md")
+
+
+def test_only_the_proxy_that_uvicorn_is_told_of_is_believed(service: Service) -> None:
+    redirect = service.client.post("/items", headers={"X-Forwarded-Proto": "https"})
+    assert redirect.headers["Location"] == f"{service.url}/items/"
 
 
 def test_a_body_that_is_too_large_is_refused(service: Service) -> None:

@@ -124,11 +124,16 @@ def test_sends_mail_over_smtp(installed: Project, variant: Variant, tmp_path: Pa
 def test_links_hold_behind_a_proxy_that_serves_it_under_a_path(
     installed: Project, tmp_path: Path
 ) -> None:
-    with running(installed, tmp_path / "data", "--root-path", "/deep/down") as service:
+    assert "`FORWARDED_ALLOW_IPS=10.0.0.2`" in installed.read("README.md")
+    settings = {"FORWARDED_ALLOW_IPS": "127.0.0.1"}
+    with running(installed, tmp_path / "data", "--root-path", "/deep/down", **settings) as service:
         assert "'/deep/down/openapi.json'" in service.client.get("/docs").text
         links = re.findall('(?:href|src|action)="([^"]+)"', service.client.get("/").text)
         assert len(links) > 3
         assert not [link for link in links if link.startswith("/")]
+        redirect = service.client.post("/items", headers={"X-Forwarded-Proto": "https"})
+        there = f"{service.url}/deep/down/items/".replace("http:", "https:")
+        assert redirect.headers["Location"] == there
         response = service.client.post("/items/?name=Lamp")
         assert response.headers["Location"] == f"/deep/down/tasks/{response.json()['task_id']}"
 
