@@ -282,7 +282,10 @@ def test_metrics_add_up_over_all_processes(watched: Watched) -> None:
 
 
 def test_prometheus_fills_every_panel_of_the_dashboard(watched: Watched) -> None:
-    dashboard = json.loads(watched.project.read("monitoring/dashboard.json"))
+    text = watched.project.read("monitoring/dashboard.json")
+    dashboard = json.loads(text)
+    told = re.findall(r"^# TYPE (\w+)", get(watched.metrics[0]).text, re.MULTILINE)
+    assert [name for name in told if name not in text] == []
     for panel in dashboard["panels"]:
         for target in panel["targets"]:
             query = target["expr"].replace("$__rate_interval", "1m")

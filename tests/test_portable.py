@@ -115,6 +115,8 @@ def test_a_project_does_not_ignore_its_own_files(slug: str, tmp_path: Path) -> N
     project = bake(tmp_path, project_slug=slug)
     project.run("git", "init", "--quiet")
     assert "!!" not in project.run("git", "status", "--porcelain", "--ignored")
+    private = [".env", "data/emails.log"]
+    assert project.run("git", "check-ignore", *private).split() == private
 
 
 @pytest.mark.parametrize("variant_", VARIANTS, ids=lambda variant: variant.id)
