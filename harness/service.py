@@ -158,7 +158,7 @@ class Service:
 
         def ended() -> dict[str, Any] | None:
             status: dict[str, Any] = self.client.get(f"/tasks/{task_id}").json()
-            return status if status["finished_at"] else None
+            return status if status.get("finished_at") else None  # a busy machine may answer 503
 
         return until(ended, seconds, f"task {task_id} has ended")
 
