@@ -8,12 +8,16 @@ import sys
 from pathlib import Path
 
 import httpx2
+import pytest
 
 from benchmarks.__main__ import PARTS
+from harness.demo import show
 from harness.project import TEMPLATE, environment
+from harness.service import running
 from hooks.pre_gen_project import LONGEST
 
-from .variants import OPTIONS
+from .conftest import Install
+from .variants import FULL, OPTIONS
 
 README = (TEMPLATE / "README.md").read_text("utf-8")
 
@@ -79,6 +83,24 @@ def test_the_demo_shows_what_the_readme_says(tmp_path: Path) -> None:
     result = demo(TMPDIR=str(tmp_path))
     assert result.returncode == 0, result.stderr
     assert "\nAll as promised" in result.stdout
+    (url,) = set(re.findall(r"http://127\.0\.0\.1:\d+/(?=items)", result.stdout))
+    with pytest.raises(httpx2.ConnectError):  # it has stopped all
+        httpx2.get(url)
+
+
+def test_a_demo_that_is_not_as_promised_fails(
+    install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(install(FULL[0]), tmp_path / "data") as service:
+        for name, promised, told in [
+            ("FILES", {"log.txt": "Lamp\n"}, r"expected 'Lamp\\n', got 'Item Lamp"),
+            ("REQUESTS", [("/items/", {"name": "Lamp"}, "Done!")], "expected 'Done!', got 'Item"),
+            ("REQUESTS", [("/items/", {"name": ""}, "")], "expected 202, got 422"),
+        ]:
+            with monkeypatch.context() as patch:
+                patch.setattr(f"harness.demo.{name}", promised)
+                with pytest.raises(AssertionError, match=told):
+                    show(service)
 
 
 def test_a_demo_is_kept_running_and_says_where(tmp_path: Path) -> None:
