@@ -440,6 +440,23 @@ def test_it_runs_no_code_but_its_own(service: Service, browser: Browser) -> None
     assert violations == [None, "connect-src", "img-src", "script-src-elem", "style-src-elem"]
 
 
+@one_backend
+@pytest.mark.parametrize(("site", "status"), [("https://evil.example/", 403), ("", 202)])
+def test_a_form_of_another_site_starts_nothing(
+    service: Service, browser: Browser, site: str, status: int
+) -> None:
+    page = browser.new_page()
+    form = f'<form method="post" action="{service.url}/items/?name=forged"></form>'
+    page.route(
+        site or service.url, lambda route: route.fulfill(content_type="text/html", body=form)
+    )
+    page.goto(site or service.url)
+    with page.expect_navigation() as navigation:
+        page.evaluate("document.forms[0].submit()")
+    assert navigation.value.status == status
+    assert ("task_id" in page.content()) == (status == 202)
+
+
 def test_without_a_task_it_shows_how_a_first_one_gets_its_form(
     bake: Bake, tmp_path: Path, open_page: Open
 ) -> None:

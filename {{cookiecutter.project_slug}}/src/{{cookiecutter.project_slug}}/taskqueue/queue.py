@@ -14,6 +14,7 @@ from starlette.middleware.body_limit import MAX_BODY_SIZE_SCOPE_KEY
 from starlette.routing import NoMatchFound
 
 from ..metrics import REFUSED
+from ..settings import get_settings
 from .backend import Backend
 from .task import Call, Task, Unavailable
 
@@ -96,6 +97,9 @@ def _status_path(app: FastAPI) -> str:
 
 # async, or FastAPI runs them on the 40 threads that slow plain endpoints can fill.
 async def _pending_tasks(request: Request) -> PendingTasks:
+    # Without a key, a form on any page that a developer visits could start tasks here.
+    if request.headers.get("Sec-Fetch-Site") == "cross-site" and not get_settings().api_key:
+        raise HTTPException(403, "A page of another site can start tasks only with an API_KEY.")
     # FastAPI refuses a body that no endpoint reads only as the response goes out: too late.
     limit = request.scope.get(MAX_BODY_SIZE_SCOPE_KEY, inf)
     if float(request.headers.get("Content-Length", 0)) > limit:  # int() takes 4300 digits only
