@@ -129,15 +129,19 @@ def test_production_needs_an_api_key(
     assert "API_KEY" in capsys.readouterr().err
 
 
-def test_an_api_key_guards_the_status_of_tasks(
+def test_an_api_key_guards_all_but_health_and_metrics(
     data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("API_KEY", "open sesame")
     with TestClient(create_app()) as client:
-        assert client.get("/tasks/x").status_code == 401
-        assert client.get("/tasks/x", headers={"X-API-Key": "guess"}).status_code == 401
-        assert client.get("/tasks/x", headers={"X-API-Key": "open sesame"}).status_code == 404
-        assert client.get("/health/live").status_code == 200
+        for path, methods in client.get("/openapi.json").json()["paths"].items():
+            expected = 200 if path in ("/health/live", "/health/ready", "/metrics") else 401
+            for method in methods:
+                for headers in ({}, {"X-API-Key": "open"}):
+                    answer = client.request(method, path, headers=headers)
+                    assert answer.status_code == expected, path
+        answer = client.get("/tasks/x", headers={"X-API-Key": "open sesame"})
+        assert answer.status_code == 404
 {% if cookiecutter.__celery %}
 
 
