@@ -1,0 +1,96 @@
+"""How a task is written, called and tried again; the same for every backend."""
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from {{ cookiecutter.project_slug }}.main import create_app
+from {{ cookiecutter.project_slug }}.taskqueue import current_task_id, task
+from {{ cookiecutter.project_slug }}.taskqueue.queue import PendingTasks
+from {{ cookiecutter.project_slug }}.taskqueue.task import Call, attempt
+
+ids: list[str] = []
+
+
+@task(retry_on=[OSError], max_attempts=10_000, backoff=2, max_backoff=100)
+def unlucky(self: str, task: str) -> None:
+    ids.append(current_task_id())
+    raise OSError
+
+
+def generator() -> Iterator[None]:
+    yield
+
+
+async def async_generator() -> AsyncIterator[None]:
+    yield
+
+
+def collector(*names: str) -> None: ...
+
+
+def test_a_call_has_its_arguments_by_name_and_the_id_that_the_endpoint_got() -> None:
+    pending = PendingTasks()
+    task_id = pending.add_task(unlucky, "a", task="b")
+    (call,) = pending.calls
+    assert (call.task_id, call.arguments) == (task_id, '{"self": "a", "task": "b"}')
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [(["a"], TypeError), (["a", b"b"], TypeError), (["a", float("nan")], ValueError)],
+)
+def test_arguments_that_do_not_fit_or_are_no_json_are_refused(
+    arguments: list[Any], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        PendingTasks().add_task(unlucky, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("function", "why"),
+    [
+        (generator, "yield"),
+        (async_generator, "yield"),
+        (collector, "by name"),
+        (unlucky.function, "two tasks"),
+    ],
+)
+def test_what_can_be_no_task_is_refused(function: Callable[..., Any], why: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=why):
+        task()(function)
+
+
+def test_a_function_that_is_no_task_is_refused_by_name() -> None:
+    with pytest.raises(TypeError, match=r"collector.*@task\(\)"):
+        PendingTasks().add_task(collector)  # type: ignore[arg-type]
+
+
+def test_a_call_has_the_id_of_the_request_that_made_it(data_dir: Path) -> None:
+    app = create_app()
+
+    @app.get("/call")
+    async def call() -> str:
+        return Call.of(unlucky, "a", "b").request_id
+
+    answer = TestClient(app).get("/call", headers={"X-Request-ID": "order-42"})
+    assert answer.json() == "order-42"
+
+
+def test_each_attempt_has_the_id_of_the_task() -> None:
+    ids.clear()
+    call = Call.of(unlucky, "a", "b")
+    assert [attempt(call, number).status for number in (1, 2)] == ["retrying", "retrying"]
+    assert ids == [call.task_id, call.task_id]
+
+
+@pytest.mark.parametrize(("attempts", "longest"), [(1, 2), (4, 16), (9_999, 100)])
+def test_a_delay_is_drawn_from_one_that_doubles_up_to_its_limit(
+    attempts: int, longest: float
+) -> None:
+    delays = [unlucky.retry_delay(attempts) for _ in range(100)]
+    assert 0.5 * longest <= min(delays) < 0.6 * longest
+    assert 0.9 * longest < max(delays) <= longest
