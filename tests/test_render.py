@@ -65,9 +65,11 @@ ALWAYS = CI["GitHub Actions"] | {
     "tests/test_metrics.py",
     "tests/test_page.py",
     "tests/test_settings.py",
+    "tests/test_task.py",
 }
 CELERY = {
     "tests/test_backend.py",
+    "tests/test_worker.py",
     f"{PACKAGE}/taskqueue/celery.py",
     f"{PACKAGE}/taskqueue/local.py",
     f"{PACKAGE}/taskqueue/redis.py",

@@ -134,9 +134,10 @@ def test_an_api_key_guards_all_but_health_and_metrics(
 ) -> None:
     monkeypatch.setenv("API_KEY", "open sesame")
     with TestClient(create_app()) as client:
-        for path, methods in client.get("/openapi.json").json()["paths"].items():
+        paths = client.get("/openapi.json").json()["paths"]
+        for path in paths:
             expected = 200 if path in ("/health/live", "/health/ready", "/metrics") else 401
-            for method in methods:
+            for method in paths[path]:
                 for headers in ({}, {"X-API-Key": "open"}):
                     answer = client.request(method, path, headers=headers)
                     assert answer.status_code == expected, path
