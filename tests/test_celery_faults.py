@@ -272,6 +272,7 @@ class Proxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
+        self._silent: set[socket.socket] = set()
         threading.Thread(target=self._accept, daemon=True).start()
 
     def lead_to(self, port: int) -> None:
@@ -282,6 +283,10 @@ class Proxy:
         """Hang up on the clients; new connections are served."""
         for client, _server in self._pairs:
             client.shutdown(socket.SHUT_RDWR)
+
+    def forget_connections(self) -> None:
+        """Keep them, but carry nothing any more, as a firewall does; new ones are served."""
+        self._silent.update(*self._pairs)
 
     def close(self) -> None:
         """End it, and its connections on both sides."""
@@ -301,7 +306,8 @@ class Proxy:
     def _copy(self, source: socket.socket, to: socket.socket) -> None:
         with suppress(OSError):
             while data := source.recv(65_536):
-                to.sendall(data)
+                if source not in self._silent:
+                    to.sendall(data)
 
 
 @on_each_broker
@@ -320,6 +326,23 @@ def test_a_worker_outlasts_a_connection_that_its_broker_still_holds(
             assert service.wait_for_task(after, 60)["status"] == "succeeded"
             assert service.worker
             assert service.worker.alive()
+
+
+@on_each_broker
+def test_a_service_gives_up_connections_that_went_silent(
+    probes: Project, broker: Server, results: Redis, tmp_path: Path
+) -> None:
+    with closing(Proxy(broker.port)) as proxy, closing(Proxy(results.port)) as aside:
+        settings = urls(broker, results)
+        for server, way in ((results, aside), (broker, proxy)):
+            for name, url in settings.items():
+                settings[name] = url.replace(f":{server.port}", f":{way.port}")
+        with running(probes, tmp_path / "data", **settings) as service:
+            for _ in range(5):  # more often than it has threads, which would wait for an answer
+                assert work(service)[0] == 202
+                proxy.forget_connections()
+                aside.forget_connections()
+                until(lambda: work(service)[0] == 202, 10, "the service connects anew")
 
 
 def test_service_and_worker_follow_a_redis_that_fails_over(probes: Project, tmp_path: Path) -> None:
