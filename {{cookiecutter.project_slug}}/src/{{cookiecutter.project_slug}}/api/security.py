@@ -12,11 +12,12 @@ from ..settings import get_settings
 
 api_key_header = APIKeyHeader(name="X-API-Key", auto_error=False)
 
+UNFRAMED = b"frame-ancestors 'none'"
 # For answers that are no web pages; a page brings its own. See
 # https://cheatsheetseries.owasp.org/cheatsheets/REST_Security_Cheat_Sheet.html#security-headers
 HEADERS = [
     (b"cache-control", b"no-store"),
-    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"content-security-policy", b"default-src 'none'; " + UNFRAMED),
     (b"referrer-policy", b"no-referrer"),
     (b"x-content-type-options", b"nosniff"),
 ]
@@ -43,10 +44,11 @@ def security_headers(app: ASGIApp) -> ASGIApp:
     async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                given = {name for name, _ in message["headers"]}
                 docs = getattr(scope["app"], "openapi_url", None)  # a mounted one may have none
                 if docs and scope["path"].endswith(("/docs", "/redoc")):
-                    given.add(b"content-security-policy")  # they run what they load from a CDN
+                    # They run what they load from a CDN.
+                    message["headers"].append((b"content-security-policy", UNFRAMED))
+                given = {name for name, _ in message["headers"]}
                 message["headers"] += [header for header in HEADERS if header[0] not in given]
             await send(message)
 
