@@ -143,6 +143,7 @@ def test_an_id_that_is_none_is_not_looked_for(service: Service, task_id: str) ->
 
 def test_nothing_that_is_sent_forges_a_line_of_a_log(service: Service) -> None:
     client = service.client
+    service.wait_for_task(client.post("/items/?name=Lamp").json()["task_id"])
     forged = "x%0d%0aFORGED"
     assert client.get(f"/tasks/{forged}").status_code == 404
     assert client.get(f"/{forged}?{forged}").status_code == 404
