@@ -53,6 +53,7 @@ GOOD: dict[str, object] = {
         ("project_slug", "json", "standard library"),
         ("project_slug", "fastapi", "package that the project uses"),
         ("project_slug", "nul", "Windows"),
+        ("project_slug", "com9", "Windows"),
         ("project_name", " ", "letter"),
         ("project_name", "a ", "space"),
         ("project_name", "x" * 41, "41 characters; 40"),
