@@ -14,7 +14,8 @@ import pytest
 from harness.project import SLUG, TEMPLATE, Project, environment
 from harness.repository import commit, git, snapshot
 
-from .rendering import CHOICES
+from .rendering import CHOICES, render, typed
+from .test_ways_in import HOSTILE
 from .variants import OPTIONS, VARIANTS
 
 Answers = dict[str, object]
@@ -236,6 +237,16 @@ def test_an_answer_changed_by_hand_is_taken_for_what_is_there(fresh: Fresh, tmp_
     rewrite(project, '"BackgroundTasks"', '"Celery"')
     assert cruft.update(project.path, refresh_private_variables=True)
     assert "celery" not in project.read("pyproject.toml")
+
+
+def test_any_text_stands_intact_after_an_update(template: Path, tmp_path: Path) -> None:
+    answers: Answers = {"project_slug": SLUG, **HOSTILE}
+    project = create(template, tmp_path, answers)
+    begin(project)
+    assert cruft.update(project.path, extra_context={"task_backend": "Celery"})
+    rendered = texts(project)
+    del rendered[".cruft.json"]
+    assert rendered == render(typed(answers | {"task_backend": "Celery"}))
 
 
 def released() -> list[str]:
