@@ -170,6 +170,15 @@ def test_all_bad_answers_are_named_at_once_and_nothing_stays(tmp_path: Path) -> 
     assert "Traceback" not in said
 
 
+@pytest.mark.parametrize("answer", ["task_backend=celery", "include_log_task=perhaps"])
+def test_what_is_no_choice_is_named_in_the_last_line_as_the_readme_says(
+    answer: str, tmp_path: Path
+) -> None:
+    *_, last = refused(tmp_path, answer).splitlines()
+    assert all(word in last for word in answer.split("="))
+    assert "and the last line where it is no choice" in (TEMPLATE / "README.md").read_text("utf-8")
+
+
 def test_a_name_without_a_letter_is_what_is_refused(tmp_path: Path) -> None:
     said = refused(tmp_path, "project_name=🚀")
     assert "error: project_name: '🚀' must hold a letter" in said
