@@ -127,6 +127,7 @@ def test_every_question_is_put_in_words_and_every_choice_explained() -> None:
         if isinstance(default, list):
             assert list(words) == ["__prompt__", *default]
         for text in words.values() if isinstance(words, dict) else [words]:
+            assert text
             assert "[" not in text, "rich takes it for markup"
 
 
