@@ -72,7 +72,11 @@ CHANGED = [
         " as tasks\n",
         " as tasks\nfrom .api.uploads import router as uploads\n",
     ),
-    (f"src/{SLUG}/main.py", "(health)\n", "(health)\n    app.include_router(uploads)\n"),
+    (
+        f"src/{SLUG}/main.py",
+        "(health)\n",
+        "(health)\n    app.include_router(uploads, **protected)\n",
+    ),
     (
         "pyproject.toml",
         "]\n\n[project.optional-dependencies]",
