@@ -208,8 +208,8 @@ def test_every_reader_of_env_files_takes_the_same_values(bake: Bake, backend: st
 def test_the_manifest_is_valid_and_fits_the_image(bake: Bake, backend: str) -> None:
     project = bake(task_backend=backend, project_slug="a_service")
     check(project, "kubernetes-validate", "--strict", "--quiet", "kubernetes.yaml")
-    service, *_ = yaml.safe_load_all(project.read("kubernetes.yaml"))
     text = project.read("kubernetes.yaml")
+    service, *_ = yaml.safe_load_all(text)
     workloads = documents(project)
     stages = dockerfile(project)
     commands = {
@@ -229,16 +229,23 @@ def test_the_manifest_is_valid_and_fits_the_image(bake: Bake, backend: str) -> N
         labels = document["spec"]["template"]["metadata"]["labels"]
         assert document["spec"]["selector"]["matchLabels"] == labels
         assert (service["spec"]["selector"].items() <= labels.items()) == (role == "api")
-        assert pod["securityContext"]["runAsUser"] == int(base["USER"])
-        assert base["VOLUME"] in {mount["mountPath"] for mount in container["volumeMounts"]}
+        user = int(base["USER"])
+        owner = {"runAsNonRoot": True, "runAsUser": user, "fsGroup": user}
+        assert pod["securityContext"].items() >= owner.items()
+        assert pod["enableServiceLinks"] is False
+        assert container["securityContext"]["readOnlyRootFilesystem"]
+        written = {mount["mountPath"] for mount in container["volumeMounts"]}
+        assert written == {base["VOLUME"], "/tmp"}  # noqa: S108, the image's
         claims = document["spec"].get("volumeClaimTemplates", [])
         names = {v["name"] for v in pod["volumes"]} | {c["metadata"]["name"] for c in claims}
         assert names == {mount["name"] for mount in container["volumeMounts"]}
         quiet = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
         grace = quiet + 5 + float(default(project, "SHUTDOWN_GRACE"))
         assert pod["terminationGracePeriodSeconds"] > grace
-        for variable in container["env"]:
-            default(project, variable["name"])
+        env = {variable["name"]: variable["value"] for variable in container["env"]}
+        assert env.items() >= {"ENVIRONMENT": "production", "DATA_DIR": base["VOLUME"]}.items()
+        for name in env:
+            default(project, name)
         (source,) = container["envFrom"]
         created = f"\n# kubectl create secret generic {source['secretRef']['name']} --from-env-file"
         assert created in f"\n{text}"
