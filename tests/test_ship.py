@@ -337,6 +337,10 @@ def test_the_pipeline_fits_the_published_schema(bake: Bake, backend: str) -> Non
     project = bake(task_backend=backend, ci="GitLab CI")
     schema(project, "gitlab-ci", ".gitlab-ci.yml")
     schema(project, "renovate", "renovate.json")
+    pipeline = load(project, ".gitlab-ci.yml")
+    runs = [rule["if"] for rule in pipeline["workflow"]["rules"]]
+    assert '$CI_PIPELINE_SOURCE == "merge_request_event"' in runs
+    assert pipeline["build"]["services"] == [f"{pipeline['build']['image']}-dind"]
     renovate = load(project, "renovate.json")
     assert renovate["extends"] == ["config:recommended", "group:all", "schedule:weekly"]
     assert renovate["lockFileMaintenance"]["enabled"]  # else uv.lock is never updated
