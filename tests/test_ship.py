@@ -272,8 +272,10 @@ def test_the_manifest_is_valid_and_fits_the_image(bake: Bake, backend: str) -> N
         assert worker["ports"] == [
             {"name": "metrics", "containerPort": int(settings["METRICS_PORT"])}
         ]
-        probe = commands["worker"]["HEALTHCHECK"].partition(" CMD ")[2]
-        assert worker["readinessProbe"]["exec"]["command"] == json.loads(probe)
+        probe = json.loads(commands["worker"]["HEALTHCHECK"].partition(" CMD ")[2])
+        assert worker["readinessProbe"]["exec"]["command"] == probe
+        (told,) = re.findall(r"^ +(find .*)$", project.read("README.md"), re.MULTILINE)
+        assert probe[-1] == told.replace("${DATA_DIR:-data}", base["VOLUME"]).replace('"', "")
         assert "livenessProbe" not in worker  # it would end what runs as the broker is away
         assert all(document["spec"]["replicas"] > 1 for document in workloads.values())
     else:  # the journal is one machine's
