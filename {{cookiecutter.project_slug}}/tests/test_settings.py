@@ -1,6 +1,7 @@
 """Settings: a bad one stops the start with a line that names it."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,21 @@ def test_a_bad_line_of_the_env_file_is_named(
     with pytest.raises(SystemExit):
         get_settings()
     assert f"error: {named}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, lambda env: env.symlink_to("gone")])
+def test_an_env_file_that_is_none_is_named(
+    make: Callable[[Path], None],
+    data_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    make(tmp_path / ".env")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        get_settings()
+    assert "error: .env" in capsys.readouterr().err
 
 
 def test_a_secret_that_cannot_be_read_is_named(

@@ -155,6 +155,9 @@ def get_settings() -> Settings:
     logging.getLogger("dotenv.main").addFilter(_raise)  # it warns of lines that it can't read
     secrets = os.environ.get("SECRETS_DIR") or None
     try:
+        # Docker makes a folder where what it mounts is missing. Both would be no settings at all.
+        if os.path.isdir(".env") or (os.path.islink(".env") and not os.path.exists(".env")):
+            raise OSError(".env is a folder, or a link to nothing")
         if secrets:
             os.listdir(secrets)  # pydantic only warns of a folder that is missing
         elif os.path.isdir("/run/secrets"):  # Docker's: a file for each secret
