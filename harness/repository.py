@@ -11,6 +11,12 @@ def git(folder: Path, *arguments: str) -> str:
     return subprocess.check_output(["git", "-C", str(folder), *arguments], text=True).strip()
 
 
+def begin(folder: Path) -> None:
+    """Put a project under git, as it came."""
+    git(folder, "init", "--quiet")
+    commit(folder, "As the template made it")
+
+
 def commit(folder: Path, message: str, tree: Path | None = None) -> str:
     """Commit all of ``tree``, by default the repository's own files; returns the commit's hash."""
     git(folder, f"--work-tree={tree or folder}", "add", "--all")

@@ -444,9 +444,10 @@ def test_a_worker_takes_what_a_full_redis_holds(service: Service, broker: Redis)
 
 @pytest.mark.parametrize("broker", ["Redis"], indirect=True)
 def test_an_empty_message_does_not_stop_the_queue_for_ever(service: Service, broker: Redis) -> None:
-    assert service.worker
+    worker = service.worker
+    assert worker
     broker.ask("LPUSH", SLUG, "")
-    until(lambda: not service.worker or not service.worker.alive(), 20, "kombu refuses it")
+    until(lambda: not worker.alive(), 20, "kombu refuses it")
     service.restart_worker()
     (task_id,) = add(service, "sleep 0")
     assert service.wait_for_task(task_id, 30)["status"] == "succeeded"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.project import SLUG, TEMPLATE, Project, bake
-from harness.repository import commit, git, snapshot
+from harness.repository import begin, git, snapshot
 from hooks.pre_gen_project import DEVICES
 
 from .conftest import Bake
@@ -121,8 +121,7 @@ def test_a_project_does_not_ignore_its_own_files(slug: str, tmp_path: Path) -> N
 
 def test_a_checkout_on_windows_has_the_same_bytes(bake: Bake, tmp_path: Path) -> None:
     project = bake()
-    git(project.path, "init", "--quiet")
-    commit(project.path, "As the template made it")
+    begin(project.path)
     git(tmp_path, "clone", "--quiet", "-c", "core.autocrlf=true", str(project.path), "there")
     assert contents(Project(tmp_path / "there")) == contents(project)
 

@@ -12,7 +12,7 @@ import cruft
 import pytest
 
 from harness.project import SLUG, TEMPLATE, Project, environment
-from harness.repository import commit, git, snapshot
+from harness.repository import begin, commit, git, snapshot
 
 from .rendering import CHOICES, render, typed
 from .test_ways_in import HOSTILE
@@ -148,12 +148,6 @@ def create(template: Path, folder: Path, answers: Answers, checkout: str | None 
     return Project(cruft.create(str(template), folder, extra_context=context, checkout=checkout))
 
 
-def begin(project: Project) -> None:
-    """Put a project under git, as it came."""
-    git(project.path, "init", "--quiet")
-    commit(project.path, "As the template made it")
-
-
 def edit(project: Project, shared: set[str]) -> None:
     """Do an owner's work in a project; in those files of it that are ``shared``."""
     for name, text in ADDED.items():
@@ -195,7 +189,7 @@ def test_other_answers_give_the_fresh_bake_with_the_owners_edits_and_back(
     assert changed > {".cruft.json"}, "nothing but what was answered"
     shared = one.files() & other.files()
     project = fresh(answers, tmp_path / "project")
-    begin(project)
+    begin(project.path)
     for each in (one, other, project):
         edit(each, shared)
     commit(project.path, "Mine")
@@ -218,7 +212,7 @@ def test_a_change_that_meets_the_owners_is_marked_and_nothing_is_lost(
     fresh: Fresh, tmp_path: Path
 ) -> None:
     project = fresh({}, tmp_path / "project")
-    begin(project)
+    begin(project.path)
     metadata = project.path / "pyproject.toml"
     metadata.write_text(
         re.sub("(?m)^description = .*$", 'description = "Mine"', metadata.read_text())
@@ -237,7 +231,7 @@ def test_a_change_that_meets_the_owners_is_marked_and_nothing_is_lost(
 
 def test_an_answer_changed_by_hand_is_taken_for_what_is_there(fresh: Fresh, tmp_path: Path) -> None:
     project = fresh({}, tmp_path / "project")
-    begin(project)
+    begin(project.path)
     rewrite(project, '"BackgroundTasks"', '"Celery"')
     assert cruft.update(project.path, refresh_private_variables=True)
     assert "celery" not in project.read("pyproject.toml")
@@ -246,7 +240,7 @@ def test_an_answer_changed_by_hand_is_taken_for_what_is_there(fresh: Fresh, tmp_
 def test_any_text_stands_intact_after_an_update(template: Path, tmp_path: Path) -> None:
     answers: Answers = {"project_slug": SLUG, **HOSTILE}
     project = create(template, tmp_path, answers)
-    begin(project)
+    begin(project.path)
     assert cruft.update(project.path, extra_context={"task_backend": "Celery"})
     rendered = texts(project)
     del rendered[".cruft.json"]
@@ -273,7 +267,7 @@ def test_a_project_of_a_released_version_becomes_one_of_the_present(
     if not git(template, "diff", "--name-only", tag, "main"):  # as just after a release
         change_template(template)
     project = create(template, tmp_path / "then", {}, checkout=tag)
-    begin(project)
+    begin(project.path)
     edit(project, project.files())
     commit(project.path, "Mine")
     assert cruft.update(project.path, checkout="main")
@@ -367,7 +361,7 @@ def test_the_readmes_commands_follow_by_hand(tmp_path: Path) -> None:
     first = by_hand.splitlines()[0] + "\n" + old.replace("-o old", "-o .")
     run(first, tmp_path, template)
     project = Project(tmp_path / SLUG)
-    begin(project)
+    begin(project.path)
     edit(project, project.files())
     commit(project.path, "Mine")
     run(by_hand, tmp_path, template)
@@ -381,7 +375,7 @@ def test_a_new_slug_moves_the_templates_files_and_git_mv_the_owners(
     fresh: Fresh, tmp_path: Path
 ) -> None:
     project = fresh({}, tmp_path / "project")
-    begin(project)
+    begin(project.path)
     edit(project, project.files())
     commit(project.path, "Mine")
     cruft.update(project.path, extra_context={"project_slug": "renamed"})
