@@ -176,6 +176,7 @@ def test_a_full_broker_is_said_and_what_it_holds_is_run(
     refuses(service)
     if isinstance(broker, RabbitMQ):
         broker.control("set_disk_free_limit", "1000000")
+        service.wait_until_ready()  # RabbitMQ says in its own time that its disk is well again
     else:
         time.sleep(3)  # the tasks end while their records can't be kept
         results.ask("CONFIG", "SET", "maxmemory", "0")
