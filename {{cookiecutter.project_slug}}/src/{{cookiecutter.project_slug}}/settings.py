@@ -79,7 +79,7 @@ class Settings(BaseSettings):
 
     environment: Literal["development", "production"] = "development"
     data_dir: Annotated[Path, AfterValidator(writable)] = Path("data")
-    api_key: SecretStr | None = None
+    api_key: SecretStr = SecretStr("")  # empty: the API asks for none, in development only
     allowed_hosts: Annotated[str, Field(pattern=HOSTS)] = "*"  # names by which it may be called
     pages: bool | None = None  # /, /docs, /redoc, /openapi.json; None: in development only
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

@@ -30,8 +30,7 @@ async def internal_error(_: Request, _error: Exception) -> JSONResponse:
 
 async def require_api_key(given: Annotated[str | None, Security(api_key_header)]) -> None:
     """Raise a 401 unless the request carries ``API_KEY``; compared in constant time."""
-    api_key = get_settings().api_key
-    expected = api_key.get_secret_value() if api_key else ""
+    expected = get_settings().api_key.get_secret_value()
     # latin-1 gives the bytes of the header back as they came.
     if not given or not secrets.compare_digest(given.encode("latin-1"), expected.encode()):
         headers = {"WWW-Authenticate": "APIKey"}  # RFC 9110 wants one with each 401
