@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from .service import until
+from .service import Process, until
 
 UV = Path(sys.executable).with_name("uv")
 # Docker's own; and what this machine needs to reach the package registries.
@@ -161,7 +161,7 @@ def _script(
     )
 
 
-class Container:
+class Container(Process):
     """A running image: process 1 of its own, no network but a loopback, its root read-only.
 
     The loopback is shared with the container that it is ``beside``.
@@ -178,7 +178,6 @@ class Container:
     ) -> None:
         self._stage = stage
         self._environment = stage.environment | settings
-        self._log = log
         final = ["ip link set lo up", "mount -o remount,ro {}"]
         final += [f"mount -t tmpfs none {{}}{folder}" for folder in tmpfs]
         for number, folder in enumerate(stage.volumes):  # new ones, filled from the image
@@ -186,27 +185,14 @@ class Container:
             _run("cp", "-a", f"{stage.root}{folder}", str(volume)).check_returncode()
             final.append(f"mount --bind {volume} {{}}{folder}")
         script = _script(stage, stage.command, settings, final)
-        network = ["nsenter", f"--target={beside.pid()}", "--net"] if beside else []
-        unshare = ["unshare", "--mount", "--pid", "--fork"]
-        with log.open("wb") as output:
-            self._process = subprocess.Popen(
-                [*network, *unshare, *([] if beside else ["--net"]), "sh", "-ec", script],
-                stdout=output,
-                stderr=output,
-            )
-
-    def alive(self) -> bool:
-        """Tell whether its process 1 still runs."""
-        return self._process.poll() is None
-
-    def output(self) -> str:
-        """Return what it has printed."""
-        return self._log.read_text("utf-8", errors="replace")
+        network = ["nsenter", f"--target={beside.first()}", "--net"] if beside else []
+        unshare = ["unshare", "--mount", "--pid", "--fork", *([] if beside else ["--net"])]
+        super().__init__([*network, *unshare, "sh", "-ec", script], Path("/"), log)
 
     def exec(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command in the container, as its user."""
         user = self._stage.user
-        entered = ["nsenter", f"--target={self.pid()}", "--mount", "--net", "--pid", "--root"]
+        entered = ["nsenter", f"--target={self.first()}", "--mount", "--net", "--pid", "--root"]
         return _run(
             *(*entered, "--setuid", user, "--setgid", user, "env", "-i"),
             *(f"{key}={value}" for key, value in self._environment.items()),
@@ -217,31 +203,24 @@ class Container:
         """Run the image's HEALTHCHECK."""
         return self.exec(*self._stage.health).returncode == 0
 
-    def stop(self, seconds: float) -> int:
-        """Do as ``docker stop``: SIGTERM to process 1; returns its exit code.
-
-        Raises TimeoutExpired after ``seconds``, and kills it.
-        """
-        try:
-            if self.alive():
-                os.kill(self.pid(), signal.SIGTERM)
-            return self._process.wait(seconds)
-        finally:
-            self.kill()
+    def stop(self, sig: signal.Signals = signal.SIGTERM, seconds: float = 60) -> int:
+        """Do as ``docker stop``: the signal goes to process 1, not to ``unshare``."""
+        if self.alive():
+            os.kill(self.first(), sig)
+        return self.wait(seconds)
 
     def kill(self) -> None:
-        """End it at once."""
+        """End it at once: process 1, and the kernel all others of the container."""
         with contextlib.suppress(AssertionError, ProcessLookupError):  # it has ended
-            os.kill(self.pid(), signal.SIGKILL)
+            os.kill(self.first(), signal.SIGKILL)
         self._process.wait()
 
-    def pid(self) -> int:
-        """Return that of its process 1, as the machine has it."""
-        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
+    def first(self) -> int:
+        """Return the id of its process 1, as the machine has it."""
 
-        def child() -> list[str]:
+        def child() -> list[int]:
             if not self.alive():
                 raise AssertionError(f"the container has ended:\n{self.output()}")
-            return children.read_text().split()
+            return self.children()
 
-        return int(until(child, 10, "process 1 exists")[0])
+        return until(child, 10, "process 1 exists")[0]

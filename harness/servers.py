@@ -8,7 +8,7 @@ import subprocess
 from contextlib import suppress
 from pathlib import Path
 
-from .service import free_port, until
+from .service import Process, free_port, until
 
 RABBITMQ = "/usr/lib/rabbitmq/bin"  # Debian's wrapper in /usr/sbin insists on a user of its own
 
@@ -34,7 +34,7 @@ class Server:
         self.folder = folder
         self.port = free_port()
         self.log = folder / "server.log"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Process | None = None
         folder.mkdir(parents=True)
 
     @property
@@ -46,29 +46,20 @@ class Server:
         """Return what starts it."""
         raise NotImplementedError
 
-    def environment(self) -> dict[str, str]:
-        """Return what it is started with."""
-        return dict(os.environ)
+    def settings(self) -> dict[str, str]:
+        """Return what it is started with, beside this process's environment."""
+        return {}
 
     def start(self) -> None:
         """Start it and wait until it answers."""
-        with self.log.open("ab") as output:
-            self._process = subprocess.Popen(
-                self.command(),
-                cwd=self.folder,
-                env=self.environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
+        self._process = Process(self.command(), self.folder, self.log, **self.settings())
         until(self.answers, 60, f"{type(self).__name__} answers (see {self.log})")
 
     def answers(self) -> bool:
         """Tell whether it does; raises AssertionError with its log when it has ended."""
         assert self._process  # noqa: S101, for the type checker
-        if self._process.poll() is not None:
-            raise AssertionError(self.log.read_text("utf-8", "replace"))
+        if not self._process.alive():
+            raise AssertionError(self._process.output())
         with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1) as connection:
             connection.settimeout(1)
             connection.sendall(self.hello)
@@ -77,8 +68,7 @@ class Server:
 
     def _signal(self, sig: signal.Signals) -> None:
         assert self._process  # noqa: S101, for the type checker
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, sig)
+        self._process.send(sig)
 
     def freeze(self) -> None:
         """Let it hold its connections and answer nothing, from now on."""
@@ -99,14 +89,12 @@ class Server:
 
     def stop(self, sig: signal.Signals = signal.SIGTERM) -> None:
         """Stop it in order, or with another signal, and wait for its end."""
-        if self._process:
-            self._signal(sig)
-            self._signal(signal.SIGCONT)
-            try:
-                self._process.wait(30)
-            except subprocess.TimeoutExpired:
-                self._signal(signal.SIGKILL)
-                self._process.wait()
+        if process := self._process:
+            process.send(sig)
+            process.send(signal.SIGCONT)
+            with suppress(TimeoutError):
+                until(lambda: not process.alive(), 30, "it ends")
+            process.kill()
             self._process = None
 
     def kill(self) -> None:
@@ -168,9 +156,9 @@ class RabbitMQ(Server):
         """Return what starts it."""
         return ["rabbitmq-server"]
 
-    def environment(self) -> dict[str, str]:
+    def settings(self) -> dict[str, str]:
         """Return what it is started with: a node name, ports and folders that are its own."""
-        return os.environ | {
+        return {
             "PATH": path(),
             "HOME": str(self.folder),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
@@ -204,7 +192,7 @@ class RabbitMQ(Server):
         """Run ``rabbitmqctl``."""
         subprocess.run(
             ["rabbitmqctl", *arguments],
-            env=self.environment(),
+            env=os.environ | self.settings(),
             check=True,
             stdout=subprocess.DEVNULL,
             timeout=60,

@@ -57,9 +57,10 @@ class Process:
                 command,
                 cwd=cwd,
                 env=environment(**settings),
+                stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                start_new_session=True,  # a group of its own, for kill()
+                start_new_session=True,  # a group of its own, for send()
             )
         self.pid = self._process.pid
 
@@ -70,22 +71,31 @@ class Process:
     def children(self, *options: str) -> list[int]:
         """Return the ids of its child processes, of those that pgrep's ``options`` select."""
         command = ["pgrep", "-P", str(self.pid), *options]
-        return [int(pid) for pid in subprocess.check_output(command).split()]
+        found = subprocess.run(command, stdout=subprocess.PIPE, check=False)  # 1 where none is
+        return [int(pid) for pid in found.stdout.split()]
 
     def output(self) -> str:
         """Return what it has printed."""
         return self.log.read_text("utf-8", errors="replace")
 
+    def send(self, sig: signal.Signals) -> None:
+        """Send a signal to it and to its children."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, sig)
+
     def kill(self) -> None:
         """End it and its children at once, as a crash of the machine does."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
+        self.send(signal.SIGKILL)
         self._process.wait()
 
     def stop(self, sig: signal.Signals = signal.SIGTERM, seconds: float = 60) -> int:
         """Send the signal and return the exit code; kills it after ``seconds``."""
         if self.alive():
             self._process.send_signal(sig)
+        return self.wait(seconds)
+
+    def wait(self, seconds: float) -> int:
+        """Return the exit code; kills it, and raises TimeoutExpired, after ``seconds``."""
         try:
             return self._process.wait(seconds)
         except subprocess.TimeoutExpired:

@@ -155,10 +155,10 @@ def test_it_runs_without_root_without_writing_and_stops_in_time(
         )
     pods = re.findall(r"requests:.*?memory: (\d+)Mi", project.read("kubernetes.yaml"), re.DOTALL)
     for container, asked in zip((api, *workers), pods, strict=True):
-        assert 30 < memory(container.pid()) < int(asked)
+        assert 30 < memory(container.first()) < int(asked)
     grace = float(compose["api"]["stop_grace_period"].removesuffix("s"))
     for container in (api, *workers):
-        assert container.stop(grace) == 0, container.output()
+        assert container.stop(seconds=grace) == 0, container.output()
         assert "Traceback" not in container.output()
         for line in container.output().splitlines():
             json.loads(line)
@@ -173,7 +173,7 @@ def test_the_health_check_can_fail(run: Run, images: dict[str, Stage]) -> None:
             idle = run(replace(image, command=command), **settings)
             until(lambda it=idle: it.output() == "idle\n", 20, "what it prints is seen at once")  # type: ignore[misc]
             assert not idle.healthy()
-            process = Path(f"/proc/{idle.pid()}")
+            process = Path(f"/proc/{idle.first()}")
             idle.kill()
             assert not process.exists()
 
