@@ -5,25 +5,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from harness.project import SLUG, Project, bake
-
-from . import background, celery
-from . import bake as baking
-from .contenders import PLAIN
-from .measure import need, progress
+from . import background, bake, celery
+from .measure import install, need, progress
 from .report import machine, wrk_version
 
 PARTS = ("bake", "background", "celery", "million")
-
-
-def install(folder: Path, backend: str) -> Project:
-    """Render a project, with one endpoint more, and make its environment."""
-    progress(f"rendering a project on {backend}")
-    project = bake(folder, task_backend=backend)
-    with (project.path / "src" / SLUG / "main.py").open("a", encoding="utf-8") as file:
-        file.write(PLAIN)
-    project.sync()
-    return project
 
 
 def main() -> None:
@@ -39,7 +25,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         for part in parts:
             if part == "bake":
-                baking.run()
+                bake.run()
                 continue
             folder = Path(name) / part
             project = install(folder, "Celery" if part == "celery" else "BackgroundTasks")

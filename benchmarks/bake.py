@@ -12,6 +12,7 @@ from harness.project import TEMPLATE, bake, environment
 from harness.service import running
 
 from .measure import progress
+from .report import table
 
 ROUNDS = 15
 
@@ -48,21 +49,21 @@ def run() -> None:
             for title, command in commands.items():
                 into = ["--output-dir", str(folder / f"{number}-{title.replace(' ', '-')}")]
                 costs[title].append(cost([*command, *into], folder))
-    print(f"\n**A bake, whole process, {ROUNDS} in turn**\n")
-    print("| | fastest | median | processor, median |\n| --- | --- | --- | --- |")
+    rows = []
     for title, figures in costs.items():
         took, processor = zip(*figures[1:], strict=True)  # the first one fills the caches
         cells = (min(took), statistics.median(took), statistics.median(processor))
-        print(f"| {title} | {' | '.join(f'{cell:.3f} s' for cell in cells)} |")
+        rows.append([title, *(f"{cell:.3f} s" for cell in cells)])
+    header = ["", "fastest", "median", "processor, median"]
+    table(f"A bake, whole process, {ROUNDS} in turn", header, rows)
     first_answers()
 
 
 def first_answers() -> None:
     """Print the time from the start of a bake to the first 202, with all packages in uv's cache."""
-    print("\n**From the bake to the first 202, 3 times**\n")
-    print("| | baked after | installed after | first 202 after |\n| --- | --- | --- | --- |")
+    rows = []
     for backend in ("BackgroundTasks", "Celery"):
-        rounds = []
+        times = []
         for number in range(4):
             progress(f"from a bake of {backend} to its first 202, {number} of 3")
             with tempfile.TemporaryDirectory(prefix="first-") as name:
@@ -73,7 +74,8 @@ def first_answers() -> None:
                 installed = time.perf_counter() - start
                 with running(project, Path(name, "data")) as service:
                     service.client.post("/items/?name=Lamp").raise_for_status()
-                    rounds.append((baked, installed, time.perf_counter() - start))
-        columns = zip(*rounds[1:], strict=True)  # the first one fills the cache
-        cells = [f"{statistics.median(each):.1f} s" for each in columns]
-        print(f"| {backend} | {' | '.join(cells)} |")
+                    times.append((baked, installed, time.perf_counter() - start))
+        columns = zip(*times[1:], strict=True)  # the first one fills the cache
+        rows.append([backend, *(f"{statistics.median(each):.1f} s" for each in columns)])
+    header = ["", "baked after", "installed after", "first 202 after"]
+    table("From the bake to the first 202, 3 times", header, rows)

@@ -1,15 +1,12 @@
 """Celery: the rendered project and the textbook's ``.delay()``, and the two brokers."""
 
-import contextlib
 import time
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from harness.project import Project
-from harness.servers import RabbitMQ, Redis
+from harness.servers import RabbitMQ, Redis, started
 from harness.service import until
 
 from .contenders import CELERY_MAIN, CELERY_TASKS, Contender
@@ -20,8 +17,6 @@ ROUNDS = 3
 SECONDS = 4
 CONNECTIONS = 32
 DIGITS = (0, 1, 1, 0, 1, 0, 0)  # of the figures
-
-Broker = TypeVar("Broker", Redis, RabbitMQ)
 
 
 @dataclass(frozen=True)
@@ -42,7 +37,10 @@ def run(project: Project, folder: Path) -> None:
         Contender("rendered", project),
     ]
     runs: dict[str, list[Run]] = defaultdict(list)
-    with broker(Redis(folder / "redis")) as redis, broker(RabbitMQ(folder / "rabbitmq")) as rabbit:
+    with (
+        started(Redis(folder / "redis")) as redis,
+        started(RabbitMQ(folder / "rabbitmq")) as rabbit,
+    ):
         places: list[tuple[str, Contender, Redis | RabbitMQ]] = [
             ("textbook, Redis", contenders[0], redis),
             ("rendered, Redis", contenders[1], redis),
@@ -109,13 +107,3 @@ def measure(contender: Contender, folder: Path, settings: dict[str, str]) -> Run
         settle(server)  # requests that were under way at the end of the load are tasks too
         delays = to_effect(server, 50)[5:]
         return Run(load, rate, delays, api, memory(worker.pid))
-
-
-@contextlib.contextmanager
-def broker(server: Broker) -> Iterator[Broker]:
-    """Run a broker until the block ends."""
-    try:
-        server.start()
-        yield server
-    finally:
-        server.end()

@@ -8,10 +8,9 @@ import httpx2
 
 from harness.mail import Mailbox, mail_server
 from harness.probes import add_probes
-from harness.project import SLUG, bake
 
 from .contenders import PLAIN, TUTORIAL_MAIL, Contender, Server
-from .measure import drain, progress
+from .measure import drain, install, progress
 from .report import machine, table
 
 MAILS = 100
@@ -95,12 +94,8 @@ def main() -> None:
     """Hurt both, and print what came of it."""
     with tempfile.TemporaryDirectory(prefix="losses-") as name:
         folder = Path(name)
-        progress("rendering a project")
-        project = bake(folder, task_backend="BackgroundTasks")
+        project = install(folder, "BackgroundTasks")
         add_probes(project)
-        with (project.path / "src" / SLUG / "main.py").open("a", encoding="utf-8") as file:
-            file.write(PLAIN)
-        project.sync()
         contenders = [
             Contender("tutorial", project, {"main.py": TUTORIAL_MAIL + PLAIN + FAULTY}),
             Contender("rendered", project),

@@ -1,18 +1,20 @@
 """How it is measured: wrk, the lines of a file, /proc."""
 
 import json
-import shutil
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import httpx2
 
-from .contenders import Server
+from harness.project import SLUG, Project, bake
+from harness.servers import missing
+
+from .contenders import PLAIN, Server
 
 SCRIPT = Path(__file__).with_name("load.lua")
 
@@ -31,14 +33,23 @@ class Load:
 
 def need(*programs: str) -> None:
     """Exit with a line that names the programs which are missing."""
-    if missing := [name for name in programs if not shutil.which(name)]:
-        names = " ".join(missing)
+    if names := " ".join(missing(*programs)):
         sys.exit(f"error: {names} not found; on Debian: apt-get install {names}")
 
 
 def progress(text: str) -> None:
     """Say what goes on, beside the tables."""
     print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+
+
+def install(folder: Path, backend: str) -> Project:
+    """Render a project, with one endpoint more, and make its environment."""
+    progress(f"rendering a project on {backend}")
+    project = bake(folder, task_backend=backend)
+    with (project.path / "src" / SLUG / "main.py").open("a", encoding="utf-8") as file:
+        file.write(PLAIN)
+    project.sync()
+    return project
 
 
 def wrk(url: str, connections: int, seconds: float, method: str = "POST") -> Load:
@@ -63,7 +74,7 @@ def items(server: Server, connections: int, seconds: float) -> Load:
     before, start = server.lines(), time.monotonic()
     load = wrk(f"{server.url}/items/?name=Lamp", connections, seconds)
     lines = (server.lines() - before) / (time.monotonic() - start)
-    return Load(load.rate, load.p50, load.p99, load.errors, load.answers, lines)
+    return replace(load, lines=lines)
 
 
 def drain(effects: Callable[[], int], total: int, seconds: float = 60) -> int:

@@ -5,8 +5,10 @@ import shutil
 import signal
 import socket
 import subprocess
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 from .service import Process, free_port, until
 
@@ -210,3 +212,16 @@ class RabbitMQ(Server):
         if self._mapper:
             self._mapper.kill()
             self._mapper.wait()
+
+
+S = TypeVar("S", bound=Server)
+
+
+@contextmanager
+def started(server: S) -> Iterator[S]:
+    """Run a server until the block ends."""
+    try:
+        server.start()
+        yield server
+    finally:
+        server.end()

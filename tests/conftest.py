@@ -4,17 +4,18 @@ import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 import pytest
 from jinja2 import Environment
 from pytest_cookies.plugin import Cookies
 
+from harness import servers
 from harness.probes import add_probes
 from harness.project import TEMPLATE, Project
-from harness.servers import Server, missing
+from harness.servers import S, missing
 
 from .variants import FULL, VARIANTS, Variant
 
@@ -22,8 +23,6 @@ from .variants import FULL, VARIANTS, Variant
 on_each_backend = pytest.mark.parametrize(
     "variant", FULL, ids=lambda variant: variant.backend, indirect=True
 )
-
-S = TypeVar("S", bound=Server)
 
 Bake = Callable[..., Project]
 Install = Callable[[Variant], Project]
@@ -43,15 +42,10 @@ def need(*programs: str) -> None:
         lack(f"not installed: {', '.join(lacking)}")
 
 
-@contextmanager
-def started(server: S) -> Iterator[S]:
+def started(server: S) -> AbstractContextManager[S]:
     """Run a server until the block ends; one that is not installed skips the test, see ``need``."""
     need(*server.programs)
-    try:
-        server.start()
-        yield server
-    finally:
-        server.end()
+    return servers.started(server)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
