@@ -92,7 +92,7 @@ def _status_path(app: FastAPI) -> str:
 
 
 # async, or FastAPI runs them on the 40 threads that slow plain endpoints can fill.
-async def _pending_tasks(request: Request) -> PendingTasks:
+async def _pending_tasks(request: HTTPConnection) -> PendingTasks:  # a WebSocket is told why not
     # Without a key, a form on any page that a developer visits could start tasks here.
     if request.headers.get("Sec-Fetch-Site") == "cross-site" and not get_settings().api_key:
         raise HTTPException(403, "A page of another site can start tasks only with an API_KEY.")
@@ -102,7 +102,7 @@ async def _pending_tasks(request: Request) -> PendingTasks:
         raise HTTPException(413, "Content Too Large")
     pending: PendingTasks | None = request.scope.get("pending_tasks")
     if pending is None:
-        raise RuntimeError("TaskQueue needs APIRouter(route_class=TaskRoute)")
+        raise RuntimeError("TaskQueue needs an HTTP endpoint on APIRouter(route_class=TaskRoute)")
     return pending
 
 
