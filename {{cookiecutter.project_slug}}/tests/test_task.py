@@ -1,8 +1,9 @@
 """How a task is written, called and tried again; the same for every backend."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_type
 
 import pytest
 from fastapi.testclient import TestClient
@@ -21,6 +22,11 @@ def unlucky(self: str, task: str) -> None:
     raise OSError
 
 
+@task()
+async def length(text: str) -> int:
+    return len(text)
+
+
 def generator() -> Iterator[None]:
     yield
 
@@ -30,6 +36,10 @@ async def async_generator() -> AsyncIterator[None]:
 
 
 def collector(*names: str) -> None: ...
+
+
+def test_a_task_that_is_called_is_its_function_to_type_checkers_too() -> None:
+    assert assert_type(asyncio.run(length("Lamp")), int) == 4
 
 
 def test_a_call_has_its_arguments_by_name_and_the_id_that_the_endpoint_got() -> None:

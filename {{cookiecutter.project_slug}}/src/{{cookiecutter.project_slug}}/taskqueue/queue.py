@@ -32,7 +32,7 @@ class PendingTasks:
         self.calls: list[Call] = []
         self.closed = False
 
-    def add_task(self, task: Task[P], /, *args: P.args, **kwargs: P.kwargs) -> str:
+    def add_task(self, task: Task[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> str:
         """Run ``task`` after the response; returns its id. ``Location`` points to the last one's.
 
         Raises TypeError, or ValueError, for arguments that do not fit the task or are no JSON, and

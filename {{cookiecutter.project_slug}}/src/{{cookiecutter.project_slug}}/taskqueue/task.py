@@ -12,7 +12,7 @@ from contextlib import suppress
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Generic, Literal, NamedTuple, ParamSpec
+from typing import Any, Generic, Literal, NamedTuple, ParamSpec, TypeVar
 
 from asgi_correlation_id import correlation_id
 from pydantic import BaseModel
@@ -23,9 +23,10 @@ from ..metrics import ATTEMPTS, DURATION
 logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
+R = TypeVar("R")
 
 BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-REGISTRY: dict[str, "Task[...]"] = {}
+REGISTRY: dict[str, "Task[..., Any]"] = {}
 _task_id: ContextVar[str] = ContextVar("task_id")
 
 
@@ -46,10 +47,10 @@ class TaskStatus(BaseModel):
 
 
 @dataclass(eq=False)
-class Task(Generic[P]):
+class Task(Generic[P, R]):
     """A function that runs after the response; called directly, it is that function."""
 
-    function: Callable[P, Any]
+    function: Callable[P, R]
     retry_on: tuple[type[Exception], ...]
     max_attempts: int
     backoff: float  # seconds
@@ -68,7 +69,7 @@ class Task(Generic[P]):
         for outcome in ("succeeded", "retrying", "failed"):
             ATTEMPTS.labels(self.name, outcome)  # from zero, so that the first one is an increase
 
-    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Any:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.function(*args, **kwargs)
 
     def retry_delay(self, attempts: int) -> float:
@@ -88,7 +89,7 @@ def task(
     max_attempts: int = 5,
     backoff: float = 1.0,
     max_backoff: float = 300.0,
-) -> Callable[[Callable[P, Any]], Task[P]]:
+) -> Callable[[Callable[P, R]], Task[P, R]]:
     """Make a function a task, known by the function's name.
 
     ``retry_on`` are the errors that may heal by themselves: the task is tried again up to
@@ -117,7 +118,7 @@ class Call(NamedTuple):
     enqueued_at: float  # seconds since the epoch
 
     @classmethod
-    def of(cls, task: Task[P], /, *args: P.args, **kwargs: P.kwargs) -> "Call":
+    def of(cls, task: Task[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> "Call":
         """Raises TypeError or ValueError for arguments that do not fit the task or are no JSON."""
         arguments = json.dumps(task.signature.bind(*args, **kwargs).arguments, allow_nan=False)
         return cls(task.name, arguments, correlation_id.get() or "", new_id(), time.time())
