@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
 from {{ cookiecutter.project_slug }}.api.health import router as health
-from {{ cookiecutter.project_slug }}.main import create_app
 from {{ cookiecutter.project_slug }}.taskqueue import task
 from {{ cookiecutter.project_slug }}.taskqueue.task import Call, attempt
 
@@ -46,8 +46,7 @@ def test_requests_are_counted_by_route(client: TestClient) -> None:
     assert "INVENTED" not in text
 
 
-def test_a_route_has_the_prefix_of_its_router(data_dir: Path) -> None:
-    app = create_app()
+def test_a_route_has_the_prefix_of_its_router(app: FastAPI) -> None:
     app.include_router(health, prefix="/v2")
     app.add_api_route("/of-no-router", lambda: None)
     paths = "/v2/health/live", "/of-no-router"

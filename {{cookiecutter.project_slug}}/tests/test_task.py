@@ -2,13 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
-from pathlib import Path
 from typing import Any, assert_type
 
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from {{ cookiecutter.project_slug }}.main import create_app
 from {{ cookiecutter.project_slug }}.taskqueue import current_task_id, task
 from {{ cookiecutter.project_slug }}.taskqueue.queue import PendingTasks
 from {{ cookiecutter.project_slug }}.taskqueue.task import Call, attempt
@@ -79,9 +78,7 @@ def test_a_function_that_is_no_task_is_refused_by_name() -> None:
         PendingTasks().add_task(collector)  # type: ignore[arg-type]
 
 
-def test_a_call_has_the_id_of_the_request_that_made_it(data_dir: Path) -> None:
-    app = create_app()
-
+def test_a_call_has_the_id_of_the_request_that_made_it(app: FastAPI) -> None:
     @app.get("/call")
     async def call() -> str:
         return Call.of(unlucky, "a", "b").request_id
