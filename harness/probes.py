@@ -11,7 +11,7 @@ import subprocess
 import time
 
 from ..settings import get_settings
-from ..taskqueue import current_task_id, task
+from ..taskqueue import add_task, current_task_id, task
 from .files import append
 
 
@@ -38,6 +38,10 @@ def probe(what: str) -> None:
             raise OSError("not yet")
         case ["never"]:
             raise OSError("never")
+        case ["add", *rest]:
+            add_task(probe, "sleep 0")
+            if rest and begun < 2:
+                raise OSError("not yet")
         case ["refuse"]:
             raise ValueError("no")
     append("probe.log", f"{current_task_id()} ends\\n")

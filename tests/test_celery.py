@@ -107,6 +107,18 @@ def test_a_task_that_fails_says_so_and_leaves_the_others_alone(
         assert [begun.count(task_id) for task_id in (poison, permanent, transient)] == [3, 1, 3]
 
 
+def test_a_task_adds_another_once_it_has_succeeded(
+    probes: Project, settings: dict[str, str], tmp_path: Path
+) -> None:
+    with running(probes, tmp_path / "data", **settings) as service:
+        parents = add(service, "add", "add again")
+        for task_id in parents:
+            assert service.wait_for_task(task_id)["status"] == "succeeded"
+        until(lambda: len(those_that(service, "ends")) == 4, 10, "theirs have run")
+        added = {*those_that(service, "ends")} - {*parents}
+        assert [service.wait_for_task(task_id)["attempts"] for task_id in added] == [1, 1]
+
+
 def test_a_worker_runs_as_many_tasks_at_a_time_as_it_is_told(
     probes: Project, tmp_path: Path
 ) -> None:

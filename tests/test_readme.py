@@ -198,8 +198,9 @@ PARALLEL = f"""
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
-from {SLUG}.taskqueue import current_task_id, task
+from {SLUG}.taskqueue import add_task, current_task_id, task
 from {SLUG}.taskqueue.task import Call, attempt
+from {SLUG}.tasks.export import export
 
 async def fail():
     raise OSError
@@ -218,15 +219,21 @@ def spread():
     with ThreadPoolExecutor() as pool:
         print(pool.submit(current_task_id).result() == current_task_id())
 
+@task()
+def first():
+    add_task(export, "sales")
+
 print(*(attempt(Call.of(each), 1).status for each in (alone, grouped, spread)))
+print(*(call.name for call in attempt(Call.of(first), 1).added))
 """
 
 
 def test_what_runs_beside_a_task_is_as_it_says(extended: Project, tmp_path: Path) -> None:
     told = extended.run(extended.bin("python"), "-c", PARALLEL, DATA_DIR=str(tmp_path))
-    assert told.splitlines()[-2:] == ["False", "retrying failed succeeded"]
+    assert told.splitlines()[-3:] == ["False", "retrying failed succeeded", "export"]
     readme = extended.read("README.md")
     assert "any in the `ExceptionGroup`" in readme
+    assert '`add_task(export, "sales")` from `taskqueue`' in readme
     assert "but not in a thread that the task starts" in readme
 
 

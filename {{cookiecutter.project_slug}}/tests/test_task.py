@@ -8,7 +8,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from {{ cookiecutter.project_slug }}.taskqueue import current_task_id, task
+from {{ cookiecutter.project_slug }}.taskqueue import add_task, current_task_id, task
 from {{ cookiecutter.project_slug }}.taskqueue.queue import PendingTasks
 from {{ cookiecutter.project_slug }}.taskqueue.task import Call, attempt
 
@@ -24,6 +24,13 @@ def unlucky(self: str, task: str) -> None:
 @task()
 async def length(text: str) -> int:
     return len(text)
+
+
+@task()
+async def parent(fails: bool) -> None:
+    ids.append(add_task(length, "Lamp"))
+    if fails:
+        raise ValueError
 
 
 def generator() -> Iterator[None]:
@@ -71,6 +78,14 @@ def test_arguments_that_do_not_fit_or_are_no_json_are_refused(
 def test_what_can_be_no_task_is_refused(function: Callable[..., Any], why: str) -> None:
     with pytest.raises((TypeError, ValueError), match=why):
         task()(function)
+
+
+def test_a_task_adds_another_if_it_succeeds_and_nobody_else_does() -> None:
+    ids.clear()
+    added = [attempt(Call.of(parent, fails), 1).added for fails in (False, True)]
+    assert [[call.task_id for call in calls] for calls in added] == [ids[:1], []]
+    with pytest.raises(RuntimeError, match="TaskQueue"):
+        add_task(length, "Lamp")
 
 
 def test_a_function_that_is_no_task_is_refused_by_name() -> None:

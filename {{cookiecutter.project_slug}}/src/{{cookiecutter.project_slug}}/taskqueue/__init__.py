@@ -7,5 +7,6 @@ from .queue import TaskRoute as TaskRoute
 from .queue import unavailable as unavailable
 from .task import TaskStatus as TaskStatus
 from .task import Unavailable as Unavailable
+from .task import add_task as add_task
 from .task import current_task_id as current_task_id
 from .task import task as task

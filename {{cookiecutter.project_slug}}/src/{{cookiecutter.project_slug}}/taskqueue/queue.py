@@ -35,13 +35,10 @@ class PendingTasks:
     def add_task(self, task: Task[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> str:
         """Run ``task`` after the response; returns its id. ``Location`` points to the last one's.
 
-        Raises TypeError, or ValueError, for arguments that do not fit the task or are no JSON, and
-        for a plain function, which is no task; RuntimeError once the endpoint has returned.
+        Raises as ``Call.of`` does; RuntimeError once the endpoint has returned.
         """
         if self.closed:  # as in the parts of a StreamingResponse
             raise RuntimeError("too late: the tasks of an endpoint are stored when it returns")
-        if not isinstance(task, Task):  # FastAPI's own takes one
-            raise TypeError(f"{task!r} is no task: decorate it with @task()")
         call = Call.of(task, *args, **kwargs)
         self.calls.append(call)
         return call.task_id

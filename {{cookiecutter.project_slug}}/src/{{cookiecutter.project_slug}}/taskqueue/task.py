@@ -7,7 +7,7 @@ import logging
 import random
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
@@ -28,6 +28,7 @@ R = TypeVar("R")
 BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 REGISTRY: dict[str, "Task[..., Any]"] = {}
 _task_id: ContextVar[str] = ContextVar("task_id")
+_added: ContextVar[list["Call"]] = ContextVar("added")  # by the task that is running
 
 
 class Unavailable(Exception):
@@ -119,7 +120,12 @@ class Call(NamedTuple):
 
     @classmethod
     def of(cls, task: Task[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> "Call":
-        """Raises TypeError or ValueError for arguments that do not fit the task or are no JSON."""
+        """Raises TypeError, or ValueError, for arguments that do not fit the task or are no JSON.
+
+        And for a plain function, which is no task.
+        """
+        if not isinstance(task, Task):  # FastAPI's own takes one
+            raise TypeError(f"{task!r} is no task: decorate it with @task()")
         arguments = json.dumps(task.signature.bind(*args, **kwargs).arguments, allow_nan=False)
         return cls(task.name, arguments, correlation_id.get() or "", new_id(), time.time())
 
@@ -132,12 +138,26 @@ def current_task_id() -> str:
     return _task_id.get(None) or new_id()
 
 
+def add_task(task: Task[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> str:
+    """In a task, have ``task`` run once this one has succeeded; returns its id.
+
+    Raises as ``Call.of`` does; RuntimeError where no task is running, as in an endpoint.
+    """
+    added = _added.get(None)
+    if added is None:
+        raise RuntimeError("add_task() is for tasks: an endpoint takes a TaskQueue")
+    call = Call.of(task, *args, **kwargs)
+    added.append(call)
+    return call.task_id
+
+
 class Outcome(NamedTuple):
     """How an attempt ended."""
 
     status: Literal["succeeded", "retrying", "failed"]
     error: str | None = None
     retry_in: float | None = None  # seconds
+    added: Sequence[Call] = ()  # by the task
 
 
 def attempt(call: Call, number: int) -> Outcome:
@@ -165,6 +185,8 @@ def _attempt(call: Call, number: int, end: Callable[[Call, int], Outcome]) -> Ou
 
 
 def _run(call: Call, number: int) -> Outcome:
+    added: list[Call] = []
+    _added.set(added)
     try:
         with DURATION.labels(call.name).time():
             result = REGISTRY[call.name].function(**json.loads(call.arguments))
@@ -175,7 +197,7 @@ def _run(call: Call, number: int) -> Outcome:
     except BaseException as error:  # CancelledError is one that is no Exception
         return _retry_or_fail(call, number, error)
     logger.info("task succeeded")
-    return Outcome("succeeded")
+    return Outcome("succeeded", added=added)
 
 
 def _retry_or_fail(call: Call, number: int, error: BaseException | None = None) -> Outcome:
