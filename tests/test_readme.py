@@ -85,6 +85,13 @@ def test_who_serves_every_host_is_told_to_be_in_production(
         process.stop()
 
 
+IMPORTS = """
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import APIRouter, FastAPI, Request
+from prometheus_client import Gauge
+""".lstrip()
 OWN = """
 OPEN = Gauge("exports_open", "Exports that are open.", multiprocess_mode="mostrecent")
 
@@ -98,6 +105,22 @@ async def read_exports() -> None:
 @router.post("/uploads/", max_body_size=65_537)
 async def upload(background_tasks: TaskQueue) -> None:
     return None
+
+
+@asynccontextmanager
+async def open_engine(_: FastAPI) -> AsyncIterator[dict[str, str]]:
+    yield {"engine": "open"}
+
+
+with_engine = APIRouter(lifespan=open_engine)
+
+
+@with_engine.get("/engine/")
+async def read_engine(request: Request) -> str:
+    return str(request.state.engine)
+
+
+router.include_router(with_engine)
 """
 
 
@@ -115,9 +138,7 @@ def extended(bake: Bake, fresh: Project) -> Project:
         for block in blocks(project, "python")
     }
     imported = "from fastapi import APIRouter\n"
-    endpoint = code["api/exports.py"].replace(
-        imported, f"{imported}from prometheus_client import Gauge\n"
-    )
+    endpoint = code["api/exports.py"].replace(imported, IMPORTS)
     add_task(project, "export", code["tasks/export.py"], "exports", f"{endpoint}\n{OWN}")
     main, wrapped = f"src/{SLUG}/main.py", "security_headers(super().__call__)"
     cors = "from fastapi.middleware.cors import CORSMiddleware\n"
@@ -150,11 +171,13 @@ def test_what_it_adds_works(extended: Project, tmp_path: Path) -> None:
         answers = failed, refused, response
         assert [answer.status_code for answer in answers] == [500, 413, 202]
         assert client.post("/uploads/", content=b"x" * 65_537).status_code == 200
+        assert client.get("/engine/").json() == "open"
         for answer in answers:
             assert answer.headers["Access-Control-Allow-Origin"] == FRONT
         assert "\nexports_open 1.0\n" in client.get("/metrics").text
     assert "wrap `security_headers(...)`" in readme
     assert "such as `mostrecent`" in readme
+    assert "`APIRouter(lifespan=...)`" in readme
     assert "own `max_body_size`" in " ".join(readme.split())
 
 
@@ -188,10 +211,54 @@ def test_tests_of_ones_own_are_as_it_says(extended: Project, tmp_path: Path) -> 
         "exporting stock",
     ]
     readme = extended.read("README.md")
+    places = re.search(r"^In `src/.*?\n\n", readme, re.DOTALL | re.MULTILINE)
+    assert places
+    for place in re.findall(r"`(\w+(?:/|\.py))`", places[0]):
+        assert (extended.path / "src" / SLUG / place).exists(), place
     assert '`model_dump(mode="json")`' in readme
     assert "`PendingTasks()`" in readme
     shared = "scope=" in extended.read("tests/conftest.py")
     assert ("on one `DATA_DIR` for all tests" in readme) == shared
+
+
+CALLED = f"""
+import inspect
+import logging
+
+import httpx2
+
+from {SLUG}.logs import configure_logging
+from {SLUG}.settings import get_settings
+from {SLUG}.taskqueue import task
+
+options = inspect.signature(task).parameters
+print(*(f"`{{name}}` ({{options[name].default}})" for name in options), sep=chr(10))
+configure_logging(get_settings())
+client = httpx2.Client(transport=httpx2.MockTransport(lambda _: httpx2.Response(200)))
+client.get("http://first.example/?secret")
+logging.getLogger("httpx2").setLevel("WARNING")
+client.get("http://second.example/?secret")
+"""
+
+
+def test_options_and_logs_of_tasks_are_as_it_says(extended: Project, tmp_path: Path) -> None:
+    told = extended.run(extended.bin("python"), "-c", CALLED, DATA_DIR=str(tmp_path))
+    readme = " ".join(extended.read("README.md").split())
+    options = re.findall(r"^`\w+` \(.*\)$", told, re.MULTILINE)
+    assert len(options) == 4
+    for option in options[1:]:  # after retry_on
+        assert option.replace(".0)", ")") in readme
+    assert re.findall(r"//(\w+)\.example/\?secret", told) == ["first"]
+    assert "set its logger to `WARNING`" in readme
+
+
+def test_beat_sends_what_a_worker_runs(extended: Project, tmp_path: Path) -> None:
+    sent = re.search(r"`args` are one JSON text:\s+`(.*?)`", extended.read("README.md"))
+    assert bool(sent) == ("celery" in extended.read("pyproject.toml"))
+    if sent:
+        run = f"from {SLUG}.worker import app; app.tasks['export'].apply({sent[1]}).get()"
+        told = extended.run(extended.bin("python"), "-c", run, DATA_DIR=str(tmp_path))
+        assert "exporting sales" in told.splitlines()
 
 
 PARALLEL = f"""
