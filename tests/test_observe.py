@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import threading
 import time
@@ -448,16 +449,22 @@ def test_scrapes_take_turns(project: Project, tmp_path: Path) -> None:
 def test_folders_of_metrics_last_as_long_as_their_services(
     project: Project, tmp_path: Path
 ) -> None:
-    def start_another(age: float = 61) -> set[Path]:
+    def start_another(age: float = 61, user: int = os.getuid()) -> set[Path]:
         for folder in tmp_path.glob("*metrics-*"):
             os.utime(folder, (0, time.time() - age))
-        project.run(project.bin("python"), "-c", f"import {SLUG}", TMPDIR=str(tmp_path))
+        code = f"import os; os.getuid = lambda: {user}; import {SLUG}"
+        project.run(project.bin("python"), "-c", code, TMPDIR=str(tmp_path))
         return set(tmp_path.glob("*metrics-*"))
 
-    foreign = tmp_path / f"{SLUG}-metrics-foreign"
-    foreign.mkdir()
-    os.mkfifo(foreign / "lock")
+    foreign, trap = (tmp_path / f"{SLUG}-metrics-{name}" for name in ("foreign", "trap"))
+    for folder in (foreign, trap):
+        folder.mkdir()
+    os.mkfifo(trap / "lock")
+    (foreign / "lock").touch()
+    assert start_another(user=os.getuid() + 1) > {foreign, trap}
+    shutil.rmtree(trap)
     first = start_another()
+    assert foreign not in first
     left = start_another(age=50)
     assert left > first  # it may not be locked yet
     data = tmp_path / "data"
@@ -466,7 +473,7 @@ def test_folders_of_metrics_last_as_long_as_their_services(
         assert len(held) == 1 + bool(service.worker)
         found = start_another()
         assert found >= held
-        assert found & left == {foreign}
+        assert not found & left
         assert service.client.get("/metrics").status_code == 200
     assert not start_another() & held
 

@@ -23,14 +23,16 @@ def _metrics_folder() -> str:
         import fcntl
 
         # Each locks it while it lives. What nobody locks was left: uvicorn ends by SIGTERM, without
-        # atexit. A minute, as another service may have made its own and not locked it yet. "r+", as
-        # "r" would wait for ever at a pipe that another user of the machine may have put there.
+        # atexit. A minute, as another service may have made its own and not locked it yet.
         fcntl.flock(os.open(folder / "lock", os.O_CREAT, 0o600), fcntl.LOCK_SH)
         for left in folder.parent.glob(f"{__name__}-metrics-*"):
-            with contextlib.suppress(OSError), (left / "lock").open("r+") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if left.stat().st_mtime < time.time() - 60:
-                    shutil.rmtree(left)
+            with contextlib.suppress(OSError):
+                if left.lstat().st_uid != os.getuid():
+                    continue  # a trap, perhaps: a pipe to wait at, or a tree too deep to remove
+                with (left / "lock").open() as lock:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    if left.stat().st_mtime < time.time() - 60:
+                        shutil.rmtree(left)
     return str(folder)
 
 
