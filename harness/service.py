@@ -18,6 +18,9 @@ from .project import SLUG, Project, environment
 
 T = TypeVar("T")
 
+# A WebSocket's, with RFC 6455's nonce.
+UPGRADE = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+UPGRADE["Sec-WebSocket-Key"] = "dGhlIHNhbXBsZSBub25jZQ=="
 
 # Each of xdist's workers has ports of its own: two that were given the same one, before the first
 # had listened on it, talked to one service. None is one that Linux gives to connections.

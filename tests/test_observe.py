@@ -23,7 +23,7 @@ from aiosmtpd.controller import Controller
 from harness.probes import add_probes
 from harness.project import SLUG, Project
 from harness.servers import Redis
-from harness.service import Process, Service, free_port, refusal, running, until
+from harness.service import UPGRADE, Process, Service, free_port, refusal, running, until
 
 from .conftest import Bake, need, started
 
@@ -197,9 +197,7 @@ def drive(watched: Watched) -> None:
     assert error.headers["X-Content-Type-Options"] == "nosniff"
     assert len(error.headers["X-Request-ID"]) == 32
     assert client.get("/no/such/page").status_code == 404
-    upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
-    upgrade["Sec-WebSocket-Key"] = "dGhlIHNhbXBsZSBub25jZQ=="  # RFC 6455's
-    assert client.get("/send-email/", params={"email": ADDRESS}, headers=upgrade).status_code == 403
+    assert client.get("/send-email/", params={"email": ADDRESS}, headers=UPGRADE).status_code == 403
     watched.ends = {what: watched.service.wait_for_task(ids[what]) for what in ids}
 
 

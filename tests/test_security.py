@@ -11,7 +11,7 @@ import trustme
 
 from harness.project import SLUG, Project
 from harness.servers import RabbitMQ, Redis, Server
-from harness.service import Process, Service, free_port, refusal, running, until
+from harness.service import UPGRADE, Process, Service, free_port, refusal, running, until
 
 from .conftest import Install, started
 from .variants import FULL
@@ -105,8 +105,15 @@ def test_prometheus_has_to_use_a_host_that_is_allowed(service: Service, project:
 
 
 def test_only_the_proxy_that_uvicorn_is_told_of_is_believed(service: Service) -> None:
-    redirect = service.client.post("/items", headers={"X-Forwarded-Proto": "https"})
-    assert redirect.headers["Location"] == f"{service.url}/items/"
+    assert service.client.get("/", headers=UPGRADE | {"X-Forwarded-For": "6.6.6.6"}).is_error
+    until(lambda: '"WebSocket /" 403' in service.api.output(), 10, "it is in the log")
+    assert "6.6.6.6" not in service.api.output()
+
+
+def test_no_path_leads_to_another(service: Service) -> None:
+    """A redirect may be to http:// where a proxy has TLS, and a client sends its key there too."""
+    for method, path in (("POST", "/items?name=x"), ("GET", "/health/live/"), ("GET", "/docs/")):
+        assert service.client.request(method, path).status_code == 404
 
 
 def test_a_body_that_is_too_large_is_refused(service: Service) -> None:
@@ -241,11 +248,9 @@ def test_settings_are_read_from_a_file_and_never_show_a_secret(
 
 @only_background_tasks
 def test_no_level_of_the_log_shows_a_key(project: Project, tmp_path: Path) -> None:
-    upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
-    upgrade |= {"Sec-WebSocket-Key": "c2VjcmV0IG5vbmNlIDE2Yg==", "X-API-Key": KEY}
     with running(project, tmp_path / "data", LOG_LEVEL="DEBUG", API_KEY=KEY) as service:
         assert service.client.get("/tasks/x", headers={"X-API-Key": KEY}).status_code == 404
-        assert service.client.get("/tasks/x", headers=upgrade).status_code == 403
+        assert service.client.get("/", headers=UPGRADE | {"X-API-Key": KEY}).status_code == 403
         until(lambda: "rejected" in service.api.output(), 10, "it is in the log")
         assert KEY not in service.api.output()
 

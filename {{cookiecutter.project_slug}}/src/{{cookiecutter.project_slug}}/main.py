@@ -61,6 +61,7 @@ def create_app() -> FastAPI:
         lifespan=lambda _: backend,  # open while the service runs
         openapi_url="/openapi.json" if settings.pages else None,  # None: no /docs, no /redoc
         max_body_size=65_536,  # bytes; an endpoint that takes more has its own
+        redirect_slashes=False,  # behind TLS it may be to http://, with the client's key
         exception_handlers={Unavailable: unavailable, Exception: internal_error},
         # Where OTEL_EXPORTER_OTLP_ENDPOINT is set. Traces only: logs have the texts of errors.
         telemetry={"auto_configure": True, "metrics": False, "logs": False},
