@@ -476,6 +476,29 @@ def test_folders_of_metrics_last_as_long_as_their_services(
     assert not start_another() & held
 
 
+GENERATIONS = """
+import os
+from {slug}.metrics import REFUSED, exposition
+
+for _ in range(9):
+    if not os.fork():
+        REFUSED.inc()
+        os._exit(0)
+    os.wait()
+REFUSED.inc()
+print(exposition({{}}).decode())
+"""
+
+
+def test_a_process_takes_over_the_metrics_of_a_dead_one(project: Project, tmp_path: Path) -> None:
+    code = GENERATIONS.format(slug=SLUG)
+    command = project.bin("python"), "-c", code
+    for total in (10.0, 20.0):
+        output = project.run(*command, PROMETHEUS_MULTIPROC_DIR=str(tmp_path))
+        assert f"tasks_refused_total {total}" in output
+    assert len(list(tmp_path.glob("counter_*.db"))) == 2
+
+
 def test_a_folder_of_metrics_that_cannot_be_made_is_named(project: Project, tmp_path: Path) -> None:
     command = [project.bin("python"), "-c", f"import {SLUG}"]
     project.run(*command, PROMETHEUS_MULTIPROC_DIR=str(tmp_path))  # one that is there is taken

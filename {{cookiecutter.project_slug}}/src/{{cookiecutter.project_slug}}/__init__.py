@@ -6,6 +6,8 @@ import shutil
 import sys
 import tempfile
 import time
+from functools import cache
+from itertools import count
 from pathlib import Path
 
 from .settings import refuse
@@ -43,3 +45,26 @@ try:
 except OSError as error:
     refuse(f"PROMETHEUS_MULTIPROC_DIR: {error}")
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = _folder
+
+if sys.platform != "win32":
+    import fcntl
+
+    from prometheus_client import values
+
+    @cache
+    def _number(pid: int) -> int:
+        """Return the first number that no live process has: those of dead ones are taken over."""
+        return next(filter(_take, count()))
+
+    def _take(number: int) -> bool:
+        lock = os.open(Path(_folder, f"{number}.lock"), os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            return False
+        return True
+
+    # By pid, as is the default, a file of each process that ever was would fill the disk.
+    number = values.MultiProcessValue(lambda: _number(os.getpid()))  # type: ignore[no-untyped-call]
+    values.ValueClass = number
