@@ -1,7 +1,7 @@
-"""What faults do to the textbook's service and to ours: ``python -m benchmarks.faults``.
+"""``make faults``: what faults do to the textbook's service and to the rendered project's.
 
-Prints a Markdown table, in about five minutes. The textbook calls ``.delay()`` in an ``async def``
-and leaves every setting as it comes; both use Redis, and the same versions of everything.
+The textbook calls ``.delay()`` in an ``async def`` and leaves every setting as it comes; both use
+Redis, and the same versions of everything.
 """
 
 import tempfile
@@ -16,8 +16,8 @@ from harness.servers import Redis, started
 from harness.service import until
 
 from .contenders import Contender, Server
-from .measure import install
-from .report import table
+from .measure import install, need, progress
+from .report import judge, machine, table
 
 PATIENCE = 60.0  # seconds after which an answer, or a lost task, is not waited for
 TASKS = """
@@ -57,13 +57,14 @@ async def create_probes(what: Annotated[list[str], Query()]):
 async def read(task_id: str):
     return {"status": AsyncResult(task_id, app=celery_app).status}
 """
-FAULTS = (
-    "status of an unknown id",
-    "`kill -9` of a worker with two of ten tasks running, then a new worker",
-    "enqueue while Redis is stopped",
-    "enqueue when it is back",
-    "enqueue while Redis is frozen",
-)
+# In the order in which both are hurt, and how the rendered project's cell is promised to begin.
+FAULTS = {
+    "the status of an id that was never given out": "404",
+    "`kill -9` of a worker with two of ten tasks running, then a new worker": "all run",
+    "a request while Redis is stopped": r"503 after [01]\.",
+    "a request when it is back": "202",
+    "a request while Redis is frozen": r"503 after [01]\.",
+}
 
 
 def count(server: Server, word: str) -> int:
@@ -113,7 +114,8 @@ def measure(server: Server, redis: Redis) -> list[str]:
 
 
 def main() -> None:
-    """Hurt both, and print what came of it."""
+    """Hurt both, and print what came of it; exits with 1 where it is not as promised."""
+    need("redis-server")
     with tempfile.TemporaryDirectory(prefix="faults-") as name:
         folder = Path(name)
         project = install(folder, "Celery")
@@ -123,13 +125,16 @@ def main() -> None:
             Contender("textbook", project, {"tasks.py": TASKS, "main.py": MAIN}),
             Contender("rendered", project),
         ):
+            progress(contender.name)
             with (
                 started(Redis(folder / f"redis-{contender.name}")) as redis,
                 contender.serve(folder / contender.name, CELERY_BROKER_URL=redis.url) as server,
             ):
                 columns.append(measure(server, redis))
-    header = ["fault", "textbook", "this template"]
-    table("What a fault does on Celery", header, zip(FAULTS, *columns, strict=True))
+        rows = list(zip(FAULTS, *columns, strict=True))
+        print(f"\n{machine(project)}")
+        table("What a fault does on Celery", ["", "textbook", "rendered"], rows)
+        judge(rows, FAULTS.values())
 
 
 if __name__ == "__main__":

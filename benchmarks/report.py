@@ -2,7 +2,9 @@
 
 import os
 import platform
+import re
 import subprocess
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -18,6 +20,17 @@ def table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> N
     for cells in (header, ["---"] * len(header), *rows):
         print(f"| {' | '.join(cells)} |")
     print(flush=True)
+
+
+def judge(rows: Iterable[Sequence[str]], promises: Iterable[str]) -> None:
+    """Exit with 1, having named them, where last cells do not begin as promised: by a pattern."""
+    broken = [
+        f"error: {fault}: {cell}"
+        for (fault, *_, cell), promised in zip(rows, promises, strict=True)
+        if not re.match(promised, cell)
+    ]
+    if broken:
+        sys.exit("\n".join(broken))
 
 
 def machine(project: Project) -> str:

@@ -10,7 +10,9 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from benchmarks import faults, losses
 from benchmarks.__main__ import PARTS
+from benchmarks.report import judge
 from harness.demo import show
 from harness.project import TEMPLATE, environment
 from harness.service import running
@@ -132,3 +134,31 @@ def test_make_bench_measures_all_but_the_million() -> None:
     printed = subprocess.check_output(command, cwd=TEMPLATE, text=True)
     measured = printed.splitlines()[-1].partition("-m benchmarks")[2].split()
     assert [*measured, "million"] == list(PARTS)
+
+
+@pytest.mark.parametrize(
+    ("promises", "kept", "broken"),
+    [
+        (
+            [promised for _, promised in losses.FAULTS.values()],
+            ["0 lost, 3 sent twice", "0 lost", "0.02 s"],
+            ["1 lost, 0 sent twice", "10 lost", "1.02 s"],
+        ),
+        (
+            list(faults.FAULTS.values()),
+            ["404", "all run in 59 s", "503 after 0.0 s", "202 after 0.1 s", "503 after 1.9 s"],
+            ["200 PENDING", "1 not run in 60 s", "503 after 2.0 s", "503 after 0.0 s", "no answer"],
+        ),
+    ],
+    ids=["losses", "faults"],
+)
+def test_what_make_prints_fails_where_a_promise_is_broken(
+    promises: list[str], kept: list[str], broken: list[str]
+) -> None:
+    titles = [f"fault {number}" for number in range(len(kept))]
+    judge(list(zip(titles, broken, kept, strict=True)), promises)
+    for number, title in enumerate(titles):
+        rendered = [*kept[:number], broken[number], *kept[number + 1 :]]
+        with pytest.raises(SystemExit) as ended:
+            judge(list(zip(titles, kept, rendered, strict=True)), promises)
+        assert ended.value.code == f"error: {title}: {broken[number]}"
