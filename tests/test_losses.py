@@ -277,7 +277,7 @@ def test_a_corrupt_journal_is_set_aside(project: Project, data_dir: Path) -> Non
 def test_a_full_backlog_is_a_503_until_there_is_room(project: Project, data_dir: Path) -> None:
     settings = {"TASK_BACKLOG": "5", "TASK_CONCURRENCY": "1"}
     with running(project, data_dir, **settings) as service:
-        ids = [probe(service, "sleep 0.4")[0] for _ in range(5)]
+        ids = probe(service, "sleep 2", *["sleep 0"] * 4)
         refused(service)
         assert stored(data_dir) == 5
         for task_id in ids:
@@ -305,38 +305,22 @@ def test_tasks_end_as_they_are_declared_to(project: Project, data_dir: Path) -> 
 
 
 def test_a_task_that_kills_its_process_is_given_up(project: Project, data_dir: Path) -> None:
-    service = Service(project, data_dir)
-    service.wait_until_ready()
-    (poison,) = probe(service, "die")
-    (bystander,) = probe_quietly(service, "sleep 0") or [""]
-    deaths = 1
-    until(lambda: not service.api.alive(), 10, "it dies")
-    while True:
-        service = Service(project, data_dir)
+    settings = {"TASK_CONCURRENCY": "1"}
+    with running(project, data_dir, **settings) as service:
+        # It must not die before its client has the answer.
+        _, poison, bystander = probe(service, "sleep 1", "die", "sleep 0")
+        until(lambda: not service.api.alive(), 20, "it dies")
+    for _ in range(2):
+        dying = Service(project, data_dir, **settings)
         try:
-            service.wait_until_ready()
-            end = service.wait_for_task(poison, seconds=5)
-            break
-        except (AssertionError, httpx2.TransportError, TimeoutError):
-            until(lambda service=service: not service.api.alive(), 10, "it dies")  # type: ignore[misc]
-            deaths += 1
-            assert deaths < 10
+            until(lambda dying=dying: not dying.api.alive(), 20, "it dies again")  # type: ignore[misc]
         finally:
-            if not service.api.alive():
-                service.kill()
-    assert (end["status"], end["attempts"], deaths) == ("failed", 3, 3)
-    assert "its process died" in end["error"]
-    if bystander:
+            dying.kill()
+    with running(project, data_dir, **settings) as service:
+        end = service.wait_for_task(poison)
+        assert (end["status"], end["attempts"]) == ("failed", 3)
+        assert "its process died" in end["error"]
         assert service.wait_for_task(bystander)["status"] == "succeeded"
-    service.stop()
-
-
-def probe_quietly(service: Service, what: str) -> list[str] | None:
-    """Enqueue a probe, if the service still lives."""
-    try:
-        return probe(service, what)
-    except httpx2.TransportError:
-        return None
 
 
 def test_slow_mails_leave_other_endpoints_alone(project: Project, data_dir: Path) -> None:
