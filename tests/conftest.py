@@ -3,6 +3,7 @@
 import fcntl
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -94,6 +95,14 @@ def _configuration_of_git(
     path.write_text("[user]\n\tname = Ada\n\temail = ada@example.com\n[safe]\n\tdirectory = *\n")
     patch.setenv("GIT_CONFIG_GLOBAL", str(path))
     patch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _hooks_of_cookiecutter(
+    tmp_path_factory: pytest.TempPathFactory, patch: pytest.MonkeyPatch
+) -> None:
+    """Keep what cookiecutter leaves of each bake, its hooks, with what pytest clears away."""
+    patch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("hooks")))
 
 
 @pytest.fixture(scope="session", autouse=True)
