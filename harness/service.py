@@ -166,6 +166,15 @@ class Service:
         if worker := self.worker:
             until(lambda: " ready." in worker.output(), 60, "the worker is ready")
 
+    def post(self, path: str, **options: Any) -> httpx2.Response:
+        """Return the first answer that is no 503, which a busy machine's broker may deserve."""
+
+        def answer() -> httpx2.Response | None:
+            response = self.client.post(path, **options)
+            return None if response.status_code == 503 else response
+
+        return until(answer, 15, f"{path} is answered")
+
     def wait_for_task(self, task_id: str, seconds: float = 30) -> dict[str, Any]:
         """Return the status of a task that has ended."""
 

@@ -61,7 +61,7 @@ def test_keeps_the_http_contract_on_a_real_broker(
 
 def add(service: Service, *what: str) -> list[str]:
     """Enqueue tasks in one request; returns their ids."""
-    response = service.client.post("/probes/", params={"what": what})
+    response = service.post("/probes/", params={"what": what})
     assert response.status_code == 202, response.text
     ids: list[str] = response.json()
     return ids

@@ -465,9 +465,7 @@ def test_no_mail_is_lost_when_workers_are_killed(
         ) as service,
     ):
         ids = [
-            service.client.post("/send-email/", params={"email": f"a{n}@example.com"}).json()[
-                "task_id"
-            ]
+            service.post("/send-email/", params={"email": f"a{n}@example.com"}).json()["task_id"]
             for n in range(120)
         ]
         for share in (20, 50, 80):

@@ -25,7 +25,7 @@ def service(installed: Project, tmp_path: Path) -> Iterator[Service]:
 
 def accept(service: Service, path: str, **query: str) -> dict[str, Any]:
     """Send a request that is accepted; returns the answer."""
-    response = service.client.post(path, params=query)
+    response = service.post(path, params=query)
     assert response.status_code == 202, response.text
     answer: dict[str, Any] = response.json()
     assert response.headers["Location"] == f"/tasks/{answer['task_id']}"
