@@ -89,7 +89,8 @@ def bake(folder: Path, **answers: str) -> Project:
             *("--default-config", "--output-dir", str(folder)),
             *(f"{key}={value}" for key, value in answers.items()),
         ],
-        env=environment(),
+        # It keeps the answers at home, and leaves its hooks where temporary files are.
+        env=environment(HOME=str(folder), TMPDIR=str(folder)),
         check=True,
         stdout=subprocess.DEVNULL,
     )

@@ -200,13 +200,9 @@ def test_the_next_steps_fit_the_answers() -> None:
 @pytest.mark.parametrize("task", ["yes", "no"])
 def test_the_real_command_prints_the_next_steps(backend: str, task: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "cookiecutter", str(TEMPLATE), "--no-input"]
-    answers = [
-        f"task_backend={backend}",
-        "project_slug=shop",
-        *(f"{flag}={task}" for flag in FLAGS),
-    ]
-    shown = subprocess.check_output(
-        [*command, "--default-config", *answers], cwd=tmp_path, text=True
-    )
+    command += ["--default-config", f"task_backend={backend}", "project_slug=shop"]
+    command += [f"{flag}={task}" for flag in FLAGS]
+    environment = os.environ | {"HOME": str(tmp_path)}  # where it keeps the answers
+    shown = subprocess.check_output(command, cwd=tmp_path, env=environment, text=True)
     steps = next_steps("shop", celery=backend == "Celery", any_task=task == "yes")
     assert shown == "\n".join(["", "Next:", *(f"  {step}" for step in steps), "", ""])

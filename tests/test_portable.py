@@ -75,6 +75,7 @@ def test_line_ends_are_the_same_whatever_the_templates_are(tmp_path: Path, bake:
     subprocess.run(
         [sys.executable, "-m", "cookiecutter", template, "--no-input", "--default-config"],
         cwd=tmp_path,
+        env=os.environ | {"HOME": str(tmp_path)},
         check=True,
         capture_output=True,
     )
