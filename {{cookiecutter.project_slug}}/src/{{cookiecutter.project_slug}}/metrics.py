@@ -1,11 +1,78 @@
 """What Prometheus scrapes: the metrics of requests and tasks, of all processes of the service."""
 
+import contextlib
+import hashlib
+import multiprocessing
+import os
+import shutil
+import sys
+import tempfile
 import time
+from functools import cache
 from http import HTTPMethod
+from itertools import count
+from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest, values
 from prometheus_client.multiprocess import MultiProcessCollector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .settings import refuse
+
+if sys.platform != "win32":
+    import fcntl
+
+
+def _own_folder() -> str:
+    """Return a folder named after a secret that the processes of a service alone share."""
+    secret = hashlib.sha256(multiprocessing.current_process().authkey).hexdigest()
+    # In memory where Linux has it: a write to a mapped file on a full disk kills the process.
+    in_memory = not os.environ.get("TMPDIR") and os.access("/dev/shm", os.W_OK)  # noqa: S108
+    place = "/dev/shm" if in_memory else tempfile.gettempdir()  # noqa: S108
+    folder = Path(place, f"{__package__}-metrics-{secret}")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if sys.platform != "win32":
+        # Each locks it while it lives. What nobody locks was left: uvicorn ends by SIGTERM, without
+        # atexit. A minute, as another service may have made its own and not locked it yet.
+        fcntl.flock(os.open(folder / "lock", os.O_CREAT, 0o600), fcntl.LOCK_SH)
+        for left in folder.parent.glob(f"{__package__}-metrics-*"):
+            with contextlib.suppress(OSError):
+                if left.lstat().st_uid != os.getuid():
+                    continue  # a trap, perhaps: a pipe to wait at, or a tree too deep to remove
+                with (left / "lock").open() as lock:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    if left.stat().st_mtime < time.time() - 60:
+                        shutil.rmtree(left)
+    return str(folder)
+
+
+@cache
+def _number(pid: int) -> int:
+    """Return the first number that no live process has, for the names of a process's files.
+
+    By pid, as is the default, a file of each process that ever was would fill the disk.
+    """
+    if sys.platform == "win32":
+        return pid
+    for number in count():
+        lock = os.open(Path(_folder, f"{number}.lock"), os.O_CREAT, 0o600)
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        os.close(lock)
+    return number
+
+
+# The processes count together, in files.
+try:
+    _folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR") or _own_folder()
+    os.makedirs(_folder, exist_ok=True)
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = _folder
+    values.ValueClass = values.MultiProcessValue(  # type: ignore[no-untyped-call]
+        lambda: _number(os.getpid())
+    )
+except OSError as error:
+    refuse(f"PROMETHEUS_MULTIPROC_DIR: {error}")
 
 REQUESTS = Histogram(
     "http_request_duration_seconds", "Duration of requests by route.", ["method", "route", "status"]
