@@ -6,11 +6,10 @@ from functools import lru_cache
 from math import inf
 from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, HTTPException, Request, Response
+from fastapi import BackgroundTasks, Depends, FastAPI, HTTPException, Request, Response
 from fastapi.requests import HTTPConnection
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
-from starlette.background import BackgroundTask, BackgroundTasks
 from starlette.middleware.body_limit import MAX_BODY_SIZE_SCOPE_KEY
 from starlette.routing import NoMatchFound
 
@@ -76,8 +75,11 @@ async def _store(request: Request, calls: list[Call], response: Response) -> Non
     if path := _status_path(request.app):
         root = request.scope.get("root_path", "")  # where a proxy, or another application, has us
         response.headers.setdefault("Location", f"{root}{path}{calls[-1].task_id}")
-    own = [response.background] if response.background else []  # the endpoint's
-    response.background = BackgroundTasks([BackgroundTask(backend.start, calls), *own])
+    tasks = BackgroundTasks()
+    tasks.add_task(backend.start, calls)
+    if response.background:  # the endpoint's own
+        tasks.add_task(response.background)
+    response.background = tasks
 
 
 @lru_cache  # a look takes a tenth of a millisecond
