@@ -99,36 +99,6 @@ async def create_item(name: str):
 """
 
 
-@dataclass
-class Server:
-    """A contender at work; ``log`` is where the effects of its tasks appear."""
-
-    folder: Path
-    url: str
-    api: Process
-    log: Path
-    _worker_command: list[str]
-    _cwd: Path
-    _settings: dict[str, str]
-    worker: Process | None = None
-
-    def lines(self) -> int:
-        """Return how many tasks have had their effect."""
-        return self.log.read_bytes().count(b"\n") if self.log.exists() else 0
-
-    def start_worker(self) -> Process:
-        """Start a Celery worker with two processes."""
-        log = self.folder / "worker.log"
-        self.worker = Process(self._worker_command, self._cwd, log, **self._settings)
-        return self.worker
-
-    def kill(self) -> None:
-        """End it as a crash does."""
-        for process in (self.api, self.worker):
-            if process:
-                process.kill()
-
-
 @dataclass(frozen=True)
 class Contender:
     """A program: files of its own, or the rendered project, in that project's environment."""
@@ -138,37 +108,59 @@ class Contender:
     files: dict[str, str] = field(default_factory=dict)
 
     @contextlib.contextmanager
-    def serve(self, folder: Path, **settings: str) -> Iterator[Server]:
+    def serve(self, folder: Path, **settings: str) -> Iterator["Server"]:
         """Run it, with its data in ``folder``, until the block ends."""
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in self.files.items():
             (folder / name).write_text(text.lstrip(), "utf-8")
-        app = "main:app" if self.files else f"{SLUG}.main:app"
-        worker = "tasks" if self.files else f"{SLUG}.worker"
-        cwd = folder if self.files else self.project.path
-        settings = {"DATA_DIR": str(folder), **settings}
-        port = free_port()
-        command = [self.project.bin("uvicorn"), app, "--port", str(port), *UVICORN]
-        server = Server(
-            folder,
-            f"http://127.0.0.1:{port}",
-            Process(command, cwd, folder / "uvicorn.log", **settings),
-            folder / "log.txt",
-            [self.project.bin("celery"), "-A", worker, "worker", "-c2"],
-            cwd,
-            settings,
-        )
-
-        def answers() -> bool:
-            if not server.api.alive():
-                raise AssertionError(server.api.output())
-            with contextlib.suppress(httpx2.TransportError):
-                httpx2.get(server.url, timeout=5)
-                return True
-            return False
-
+        server = Server(self, folder, settings)
         try:
-            until(answers, 120, f"{self.name} answers")
+            until(server.answers, 120, f"{self.name} answers")
             yield server
         finally:
             server.kill()
+
+
+class Server:
+    """A contender at work; ``log`` is where the effects of its tasks appear."""
+
+    def __init__(self, contender: Contender, folder: Path, settings: dict[str, str]) -> None:
+        self.folder, self.log = folder, folder / "log.txt"
+        self._contender = contender
+        self._settings = {"DATA_DIR": str(folder), **settings}
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        app = "main:app" if contender.files else f"{SLUG}.main:app"
+        self.api = self._start("uvicorn", app, "--port", str(port), *UVICORN)
+        self.worker: Process | None = None
+
+    def _start(self, program: str, *arguments: str) -> Process:
+        project = self._contender.project
+        cwd = self.folder if self._contender.files else project.path
+        log = self.folder / f"{program}.log"
+        return Process([project.bin(program), *arguments], cwd, log, **self._settings)
+
+    def start_worker(self) -> Process:
+        """Start a Celery worker with two processes."""
+        app = "tasks" if self._contender.files else f"{SLUG}.worker"
+        self.worker = self._start("celery", "-A", app, "worker", "-c2")
+        return self.worker
+
+    def answers(self) -> bool:
+        """Tell whether it does; raises AssertionError with its log when it has ended."""
+        if not self.api.alive():
+            raise AssertionError(self.api.output())
+        with contextlib.suppress(httpx2.TransportError):
+            httpx2.get(self.url, timeout=5)
+            return True
+        return False
+
+    def lines(self) -> int:
+        """Return how many tasks have had their effect."""
+        return self.log.read_bytes().count(b"\n") if self.log.exists() else 0
+
+    def kill(self) -> None:
+        """End it as a crash does."""
+        for process in (self.api, self.worker):
+            if process:
+                process.kill()
