@@ -16,7 +16,15 @@ from .report import table
 ROUNDS = 3
 SECONDS = 4
 CONNECTIONS = 32
-DIGITS = (0, 1, 1, 0, 1, 0, 0)  # of the figures
+FIGURES = {  # with their digits after the point
+    "requests/s": 0,
+    "p50, ms": 1,
+    "p99, ms": 1,
+    "tasks/s": 0,
+    "to effect, ms": 1,
+    "API, MB": 0,
+    "worker, MB": 0,
+}
 
 
 @dataclass(frozen=True)
@@ -57,18 +65,9 @@ def run(project: Project, folder: Path) -> None:
                 redis.ask("FLUSHALL")
                 runs[name].append(got)
                 progress(f"{got.load.rate:,.0f} requests/s, {got.tasks:,.0f} tasks/s of one worker")
-    header = [
-        "requests/s",
-        "p50, ms",
-        "p99, ms",
-        "tasks/s",
-        "to effect, ms",
-        "API, MB",
-        "worker, MB",
-    ]
     table(
         f"`POST /items/`, {CONNECTIONS} connections; then one worker with two processes",
-        ["", *header, "errors"],
+        ["", *FIGURES, "errors"],
         [row(name, each) for name, each in runs.items()],
     )
 
@@ -89,7 +88,8 @@ def figures(runs: list[Run]) -> list[list[float]]:
 
 def row(name: str, runs: list[Run]) -> list[str]:
     """Return one line of the table."""
-    cells = [spread(each, digits) for each, digits in zip(figures(runs), DIGITS, strict=True)]
+    pairs = zip(figures(runs), FIGURES.values(), strict=True)
+    cells = [spread(*pair) for pair in pairs]
     return [name, *cells, f"{sum(run.load.errors for run in runs):,}"]
 
 
