@@ -142,7 +142,7 @@ class RabbitMQ(Server):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self._mapper_port = free_port()
-        self._mapper: subprocess.Popen[bytes] | None = None
+        self._mapper: Process | None = None
         (folder / "rabbitmq.conf").write_text(
             f"listeners.tcp.1 = 127.0.0.1:{self.port}\ndisk_free_limit.absolute = 1MB\n"
             "vm_memory_high_watermark.relative = 0.9\n",
@@ -183,11 +183,8 @@ class RabbitMQ(Server):
     def start(self) -> None:
         """Start it and wait until it answers."""
         if not self._mapper:
-            self._mapper = subprocess.Popen(
-                ["epmd", "-address", "127.0.0.1", "-port", str(self._mapper_port)],
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
+            command = ["epmd", "-address", "127.0.0.1", "-port", str(self._mapper_port)]
+            self._mapper = Process(command, self.folder, self.folder / "epmd.log")
         super().start()
 
     def control(self, *arguments: str) -> None:
@@ -211,7 +208,6 @@ class RabbitMQ(Server):
         super().end()
         if self._mapper:
             self._mapper.kill()
-            self._mapper.wait()
 
 
 S = TypeVar("S", bound=Server)
