@@ -5,14 +5,12 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
-import httpx2
-
 from harness.mail import mail_server
 from harness.project import Project
 from harness.service import until
 
 from .contenders import BARE, PLAIN, TUTORIAL, TUTORIAL_MAIL, Contender, Server
-from .measure import Load, drain, items, memory, progress, settle, spread, wrk
+from .measure import Load, drain, items, memory, progress, send, settle, spread, wrk
 from .report import plot, table
 
 ROUNDS = 3
@@ -103,11 +101,7 @@ def isolation(contenders: list[Contender], folder: Path) -> None:
             settings = SETTINGS | mailbox.settings | {"SMTP_TIMEOUT": "60"}
             with contender.serve(folder / f"mails-{contender.name}", **settings) as server:
                 idle = others(server)
-                with httpx2.Client(base_url=server.url, timeout=10) as client:
-                    for _ in range(MAILS):
-                        client.post(
-                            "/send-email/", params={"email": "ada@example.com"}
-                        ).raise_for_status()
+                send(server, MAILS)
                 waiting = others(server)
         for kind in idle:
             rows.append([f"{contender.name}, {kind}", idle[kind], waiting[kind]])
@@ -151,7 +145,7 @@ def recovery(rendered: Contender, folder: Path) -> None:
         # The only task thread is kept by a mail server that never answers: all others wait.
         stuck = {"TASK_CONCURRENCY": "1", "SMTP_TIMEOUT": "3600"} | mailbox.settings
         with rendered.serve(data, **SETTINGS, **stuck) as server:
-            httpx2.post(f"{server.url}/send-email/?email=ada@example.com").raise_for_status()
+            send(server, 1)
             time.sleep(0.5)
             accepted = accept(server, WAITING)
             done = server.lines()

@@ -9,8 +9,8 @@ import httpx2
 from harness.mail import Mailbox, mail_server
 from harness.probes import add_probes
 
-from .contenders import PLAIN, TUTORIAL_MAIL, Contender, Server
-from .measure import drain, install, progress
+from .contenders import PLAIN, TUTORIAL_MAIL, Contender
+from .measure import drain, install, progress, send
 from .report import judge, machine, table
 
 MAILS = 100
@@ -33,14 +33,6 @@ async def create_probes(background_tasks: BackgroundTasks):
     background_tasks.add_task(fail)
     background_tasks.add_task(succeed)
 """
-
-
-def send(server: Server, mails: int) -> None:
-    """Have mails accepted, each to an address of its own."""
-    with httpx2.Client(base_url=server.url, timeout=30) as client:
-        for number in range(mails):
-            query = {"email": f"user{number}@example.com"}
-            client.post("/send-email/", params=query).raise_for_status()
 
 
 def killed(contender: Contender, folder: Path) -> str:

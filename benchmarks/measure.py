@@ -77,6 +77,14 @@ def items(server: Server, connections: int, seconds: float) -> Load:
     return replace(load, lines=lines)
 
 
+def send(server: Server, mails: int) -> None:
+    """Have mails accepted, each to an address of its own."""
+    with httpx2.Client(base_url=server.url, timeout=30) as client:
+        for number in range(mails):
+            query = {"email": f"user{number}@example.com"}
+            client.post("/send-email/", params=query).raise_for_status()
+
+
 def drain(effects: Callable[[], int], total: int, seconds: float = 60) -> int:
     """Wait for the effects of so many tasks; returns how many have come when no more do in 10 s."""
     deadline = time.monotonic() + seconds
