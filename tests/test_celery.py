@@ -152,6 +152,29 @@ def test_a_revoked_task_has_failed_and_remote_control_leaves_nothing(
         until(lambda: redis.ask("HLEN", f"{SLUG}.unacked") == ":0\r\n", 10, "nothing is held")
 
 
+def test_tasks_of_an_old_broker_end_on_it_and_purged_ones_stay_queued(
+    probes: Project, redis: Redis, tmp_path: Path
+) -> None:
+    data, old = tmp_path / "data", {"CELERY_BROKER_URL": redis.url}
+    celery = [probes.bin("celery"), "-A", f"{SLUG}.worker"]
+    with running(probes, data, **old) as service:
+        assert service.worker
+        service.worker.stop()
+        (purged,) = add(service, "sleep 0")
+        probes.run(*celery, "purge", "-f", DATA_DIR=str(data), **old)
+        (task_id,) = add(service, "heal")
+    new = {"CELERY_BROKER_URL": redis.url[:-1] + "1", "CELERY_RESULT_BACKEND": redis.url}
+    with running(probes, data, **new) as service:
+        worker = Process(
+            [*celery, "worker"], probes.path, tmp_path / "log", DATA_DIR=str(data), **old
+        )
+        try:
+            assert service.wait_for_task(task_id)["status"] == "succeeded"
+            assert service.client.get(f"/tasks/{purged}").json()["status"] == "queued"
+        finally:
+            worker.stop()
+
+
 def test_services_on_one_broker_run_their_own_tasks_only(
     probes: Project, bake: Bake, settings: dict[str, str], redis: Redis, tmp_path: Path
 ) -> None:
