@@ -301,10 +301,14 @@ with app.connection_for_write() as connection, connection.Producer() as producer
             body, content_type=content_type, content_encoding=encoding, headers=headers(),
             routing_key="{slug}", exchange="{slug}", serializer=None,
         )
-    for odd in ({{"task": ["write_log"]}}, {{"id": {{"x": 1}}}}, {{"stamped_headers": 1}}):
+    limit = {{"timelimit": ["a", "b"]}}
+    for odd in ({{"task": ["write_log"]}}, {{"id": {{"x": 1}}}}, {{"stamped_headers": 1}}, limit):
         producer.publish(
             [[], {{}}, {{}}], headers=headers() | odd, routing_key="{slug}", exchange="{slug}"
         )
+    producer.publish(
+        headers() | limit | {{"args": [], "kwargs": {{}}}}, routing_key="{slug}", exchange="{slug}"
+    )
     producer.publish({{"no": "task"}}, routing_key="{slug}", exchange="{slug}", serializer="json")
     producer.publish({{"task": "x"}}, routing_key="{slug}", exchange="{slug}", serializer="json")
     producer.publish([], headers={{"task": "x"}}, routing_key="{slug}", exchange="{slug}")
