@@ -1,6 +1,7 @@
 """Fixtures: ``bake`` renders a project; ``variant`` is one of them all, with its environment."""
 
 import fcntl
+import json
 import os
 import shutil
 import tempfile
@@ -47,6 +48,14 @@ def started(server: S) -> AbstractContextManager[S]:
     """Run a server until the block ends; one that is not installed skips the test, see ``need``."""
     need(*server.programs)
     return servers.started(server)
+
+
+def bodiless(body: object) -> str:
+    """Return a message for Redis that looks like one of a task, but for its body."""
+    delivery = {"delivery_tag": "x", "delivery_info": {"exchange": "", "routing_key": ""}}
+    properties = {"body_encoding": "base64", **delivery}
+    headers = {"task": "write_log", "id": "b" * 32}
+    return json.dumps({"body": body, "headers": headers, "properties": properties})
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

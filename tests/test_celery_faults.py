@@ -22,7 +22,7 @@ from harness.project import SLUG, Project
 from harness.servers import RabbitMQ, Redis, Server
 from harness.service import Service, free_port, running, until
 
-from .conftest import started
+from .conftest import bodiless, started
 from .test_celery import add, probes, those_that
 
 __all__ = ["probes"]
@@ -444,12 +444,16 @@ def test_a_worker_takes_what_a_full_redis_holds(service: Service, broker: Redis)
     assert service.worker.alive()
 
 
+@pytest.mark.parametrize("message", ["", bodiless(5)])
 @pytest.mark.parametrize("broker", ["Redis"], indirect=True)
-def test_an_empty_message_does_not_stop_the_queue_for_ever(service: Service, broker: Redis) -> None:
+def test_what_is_no_message_does_not_stop_the_queue_for_ever(
+    service: Service, broker: Redis, message: str
+) -> None:
     worker = service.worker
     assert worker
-    broker.ask("LPUSH", SLUG, "")
+    broker.ask("LPUSH", SLUG, message)
     until(lambda: not worker.alive(), 20, "kombu refuses it")
+    assert broker.ask("HLEN", f"{SLUG}.unacked") == ":0\r\n"  # it is not given back
     service.restart_worker()
     (task_id,) = add(service, "sleep 0")
     assert service.wait_for_task(task_id, 30)["status"] == "succeeded"
