@@ -13,7 +13,7 @@ from harness.project import SLUG, Project
 from harness.servers import RabbitMQ, Redis, Server
 from harness.service import UPGRADE, Process, Service, free_port, refusal, running, until
 
-from .conftest import Install, started
+from .conftest import Install, bodiless, started
 from .variants import FULL
 
 # The fixtures are costly: one worker makes them once.
@@ -311,6 +311,7 @@ with app.connection_for_write() as connection, connection.Producer() as producer
     )
     producer.publish({{"no": "task"}}, routing_key="{slug}", exchange="{slug}", serializer="json")
     producer.publish({{"task": "x"}}, routing_key="{slug}", exchange="{slug}", serializer="json")
+    producer.publish([], headers={{"task": "write_log"}}, routing_key="{slug}", exchange="{slug}")
     producer.publish([], headers={{"task": "x"}}, routing_key="{slug}", exchange="{slug}")
 app.send_task("os.system", kwargs={{"command": "id"}}, task_id=uuid.uuid4().hex)
 app.send_task("write_log", args=['{{"evil": 1}}'], task_id="e" * 32)
@@ -334,6 +335,8 @@ def test_forged_messages_do_no_harm(project: Project, tmp_path: Path, broker: st
         evil = tmp_path / "evil"
         forge = [project.bin("python"), str(script), str(evil)]
         project.run(*forge, DATA_DIR=str(service.data_dir), **settings)
+        if broker == "redis":
+            redis.ask("LPUSH", SLUG, bodiless(None))
         response = service.client.post("/items/", params={"name": "honest"})
         assert service.wait_for_task(response.json()["task_id"])["status"] == "succeeded"
         assert service.worker
