@@ -50,12 +50,17 @@ def started(server: S) -> AbstractContextManager[S]:
     return servers.started(server)
 
 
-def bodiless(body: object) -> str:
-    """Return a message for Redis that looks like one of a task, but for its body."""
+def forged(**odd: object) -> str:
+    """Return a message for Redis that looks like one of a task, but for something odd."""
     delivery = {"delivery_tag": "x", "delivery_info": {"exchange": "", "routing_key": ""}}
-    properties = {"body_encoding": "base64", **delivery}
-    headers = {"task": "write_log", "id": "b" * 32}
-    return json.dumps({"body": body, "headers": headers, "properties": properties})
+    message = {
+        "body": "",
+        "headers": {"task": "write_log", "id": "b" * 32},
+        "content-type": "application/json",
+        "content-encoding": "utf-8",
+        "properties": {"body_encoding": "base64", **delivery},
+    }
+    return json.dumps(message | odd)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -22,7 +22,7 @@ from harness.project import SLUG, Project
 from harness.servers import RabbitMQ, Redis, Server
 from harness.service import Service, free_port, running, until
 
-from .conftest import bodiless, started
+from .conftest import forged, started
 from .test_celery import add, probes, those_that
 
 __all__ = ["probes"]
@@ -444,7 +444,9 @@ def test_a_worker_takes_what_a_full_redis_holds(service: Service, broker: Redis)
     assert service.worker.alive()
 
 
-@pytest.mark.parametrize("message", ["", bodiless(5)])
+@pytest.mark.parametrize(
+    "message", ["", forged(body=5), forged(headers=5), forged(**{"content-encoding": 5})]
+)
 @pytest.mark.parametrize("broker", ["Redis"], indirect=True)
 def test_what_is_no_message_does_not_stop_the_queue_for_ever(
     service: Service, broker: Redis, message: str

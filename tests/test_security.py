@@ -13,7 +13,7 @@ from harness.project import SLUG, Project
 from harness.servers import RabbitMQ, Redis, Server
 from harness.service import UPGRADE, Process, Service, free_port, refusal, running, until
 
-from .conftest import Install, bodiless, started
+from .conftest import Install, forged, started
 from .variants import FULL
 
 # The fixtures are costly: one worker makes them once.
@@ -336,7 +336,7 @@ def test_forged_messages_do_no_harm(project: Project, tmp_path: Path, broker: st
         forge = [project.bin("python"), str(script), str(evil)]
         project.run(*forge, DATA_DIR=str(service.data_dir), **settings)
         if broker == "redis":
-            redis.ask("LPUSH", SLUG, bodiless(None))
+            redis.ask("LPUSH", SLUG, forged(body=None))
         response = service.client.post("/items/", params={"name": "honest"})
         assert service.wait_for_task(response.json()["task_id"])["status"] == "succeeded"
         assert service.worker
