@@ -22,7 +22,7 @@ import pytest
 
 from harness.mail import mail_server
 from harness.project import SLUG, Project
-from harness.service import Process, Service, running, until
+from harness.service import Process, Service, free_port, refusal, running, until
 
 from .conftest import lack
 
@@ -211,14 +211,14 @@ def test_a_read_only_folder_is_a_clear_line_at_the_start(
 ) -> None:
     with running(project, data_dir) as service:
         probe(service, "sleep 0")
+    command = [project.bin("uvicorn"), f"{SLUG}.main:app", "--port", str(free_port())]
+    log = data_dir.parent / "log"
     with read_only(data_dir / folder):
-        service = Service(project, data_dir)
-        until(lambda: not service.api.alive(), 20, "it stops")
-    assert service.stop() != [0]
-    (line,) = [text for text in service.api.output().splitlines() if text.startswith("error: ")]
+        output = refusal(command, project.path, log, DATA_DIR=str(data_dir))
+    (line,) = [text for text in output.splitlines() if text.startswith("error: ")]
     assert "DATA_DIR" in line
     assert str(data_dir) in line
-    assert "Traceback" not in service.api.output()
+    assert "Traceback" not in output
 
 
 @contextmanager
