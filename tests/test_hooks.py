@@ -177,7 +177,8 @@ def test_what_is_no_choice_is_named_in_the_last_line_as_the_readme_says(
 ) -> None:
     *_, last = refused(tmp_path, answer).splitlines()
     assert all(word in last for word in answer.split("="))
-    assert "and the last line where it is no choice" in (TEMPLATE / "README.md").read_text("utf-8")
+    readme = " ".join((TEMPLATE / "README.md").read_text("utf-8").split())
+    assert "by the last line where its option has no such choice" in readme
 
 
 def test_a_name_without_a_letter_is_what_is_refused(tmp_path: Path) -> None:

@@ -52,15 +52,14 @@ def _number(pid: int) -> int:
 
     By pid, as is the default, a file of each process that ever was would fill the disk.
     """
-    if sys.platform == "win32":
-        return pid
-    for number in count():
-        lock = os.open(Path(_folder, f"{number}.lock"), os.O_CREAT, 0o600)
-        with contextlib.suppress(BlockingIOError):
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        os.close(lock)
-    return number
+    if sys.platform != "win32":
+        for number in count():
+            lock = os.open(Path(_folder, f"{number}.lock"), os.O_CREAT, 0o600)
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return number
+            os.close(lock)
+    return pid
 
 
 # The processes count together, in files.
