@@ -8,7 +8,8 @@ from ..taskqueue import TaskBackend, TaskStatus
 
 router = APIRouter(prefix="/tasks", tags=["tasks"])
 
-TASK_ID = re.compile("[0-9a-f]{32}")  # anything else may be a path, or end up in a log
+# Or a UUID; anything else may be a path, or end up in a log.
+TASK_ID = re.compile("[0-9a-f-]{32,36}")
 
 
 @router.get(
