@@ -1,6 +1,5 @@
 """The hooks: every bad answer is refused with a line that helps, and nothing stays behind."""
 
-import os
 import subprocess
 import sys
 import tomllib
@@ -8,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.project import SLUG, TEMPLATE, Project
+from harness.project import SLUG, TEMPLATE, Project, environment
 from hooks.post_gen_project import next_steps
 from hooks.pre_gen_project import problems, slug_problem
 
@@ -154,7 +153,7 @@ def refused(folder: Path, *answers: str) -> str:
     command = [sys.executable, "-m", "cookiecutter", str(TEMPLATE), "--no-input"]
     result = subprocess.run(
         [*command, "-o", str(folder / "out"), *answers],
-        env=os.environ | {"HOME": str(folder)},
+        env=environment(HOME=str(folder)),
         capture_output=True,
         text=True,
         check=False,
@@ -203,7 +202,7 @@ def test_the_real_command_prints_the_next_steps(backend: str, task: str, tmp_pat
     command = [sys.executable, "-m", "cookiecutter", str(TEMPLATE), "--no-input"]
     command += ["--default-config", f"task_backend={backend}", "project_slug=shop"]
     command += [f"{flag}={task}" for flag in FLAGS]
-    environment = os.environ | {"HOME": str(tmp_path)}  # where it keeps the answers
-    shown = subprocess.check_output(command, cwd=tmp_path, env=environment, text=True)
+    home = environment(HOME=str(tmp_path))  # where it keeps the answers
+    shown = subprocess.check_output(command, cwd=tmp_path, env=home, text=True)
     steps = next_steps("shop", celery=backend == "Celery", any_task=task == "yes")
     assert shown == "\n".join(["", "Next:", *(f"  {step}" for step in steps), "", ""])

@@ -1,7 +1,6 @@
 """The same project on every machine: whoever bakes it, wherever it is checked out."""
 
 import itertools
-import os
 import re
 import subprocess
 import sys
@@ -9,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.project import SLUG, TEMPLATE, Project, bake
+from harness.project import SLUG, TEMPLATE, Project, bake, environment
 from harness.repository import begin, git, snapshot
 from hooks.pre_gen_project import DEVICES
 
@@ -43,22 +42,22 @@ def test_the_same_bytes_whatever_the_time_user_locale_and_umask(tmp_path: Path) 
     (tmp_path / "site" / "sitecustomize.py").write_text(ANOTHER_YEAR)
     home = tmp_path / "home"
     home.mkdir()
-    environment = os.environ | {
-        "PYTHONPATH": str(tmp_path / "site"),
-        "PYTHONHASHSEED": "7",
-        "HOME": str(home),
-        "USER": "somebody",
-        "LOGNAME": "somebody",
-        "TZ": "Pacific/Kiritimati",
-        "LC_ALL": "C",
-    }
+    another = environment(
+        PYTHONPATH=str(tmp_path / "site"),
+        PYTHONHASHSEED="7",
+        HOME=str(home),
+        USER="somebody",
+        LOGNAME="somebody",
+        TZ="Pacific/Kiritimati",
+        LC_ALL="C",
+    )
     year = "import arrow; print(arrow.now().year)"
     command = [sys.executable, "-c", year]
-    assert subprocess.check_output(command, env=environment, text=True) == "2099\n"
+    assert subprocess.check_output(command, env=another, text=True) == "2099\n"
     subprocess.run(
         [sys.executable, "-m", "cookiecutter", TEMPLATE, "--no-input", "-o", "elsewhere"],
         cwd=tmp_path,
-        env=environment,
+        env=another,
         umask=0o077,
         check=True,
         capture_output=True,
@@ -75,7 +74,7 @@ def test_line_ends_are_the_same_whatever_the_templates_are(tmp_path: Path, bake:
     subprocess.run(
         [sys.executable, "-m", "cookiecutter", template, "--no-input", "--default-config"],
         cwd=tmp_path,
-        env=os.environ | {"HOME": str(tmp_path)},
+        env=environment(HOME=str(tmp_path)),
         check=True,
         capture_output=True,
     )
