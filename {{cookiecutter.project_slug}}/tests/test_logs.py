@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import structlog
 import uvicorn
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
 
 from {{ cookiecutter.project_slug }}.logs import Formatter, configure_logging
 from {{ cookiecutter.project_slug }}.settings import get_settings
@@ -207,6 +209,13 @@ def test_uvicorn_is_as_quiet_as_it_is_told_to_be(
     configure("WARNING")
     logging.getLogger("uvicorn.error").info("Started")
     assert not logged(capsys)
+
+
+def test_what_uvicorn_sets_up_after_the_import_is_undone(app: FastAPI) -> None:
+    uvicorn.Config(app)  # as in uvicorn.run(app), or "fastapi run main.py"
+    assert logging.getLogger("uvicorn.access").handlers
+    with TestClient(app):
+        assert not logging.getLogger("uvicorn.access").handlers
 
 
 def test_what_other_formatters_need_is_not_told() -> None:

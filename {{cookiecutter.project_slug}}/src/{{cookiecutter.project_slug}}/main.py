@@ -39,6 +39,7 @@ class Service(FastAPI):
 
     @cached_property
     def _outermost(self) -> ASGIApp:
+        configure_logging(get_settings())  # anew: uvicorn.run(app) has set up its own by now
         app = security_headers(super().__call__)
         return CorrelationIdMiddleware(app, validator=None, transformer=request_id)
 
