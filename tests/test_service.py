@@ -11,7 +11,7 @@ import pytest
 
 from harness.mail import mail_server
 from harness.project import SLUG, Project
-from harness.service import UPGRADE, Service, free_port, refusal, running, until
+from harness.service import UPGRADE, Process, Service, free_port, refusal, running, until
 
 from .conftest import Bake, on_each_backend
 from .variants import OPTIONS, Variant
@@ -142,6 +142,20 @@ def test_runs_from_its_sources_too(bake: Bake, tmp_path: Path) -> None:
     project.sync("--no-install-project", "--no-dev")
     with running(project, tmp_path / "data", "--app-dir", "src") as service:
         assert service.client.get("/openapi.json").json()["info"]["title"] == "Task Service"
+
+
+def test_fastapis_own_command_finds_it(bake: Bake, tmp_path: Path) -> None:
+    project = bake()
+    project.sync("--no-dev")
+    command = ["uv", "run", "--no-dev", "--with", "fastapi-cli", "fastapi", "run"]
+    command += ["--host", "127.0.0.1", "--port", str(free_port())]
+    data_dir = str(tmp_path / "data")
+    process = Process(command, project.path, tmp_path / "log", DATA_DIR=data_dir)
+    try:
+        until(lambda: "running on" in process.output() or not process.alive(), 60, "it starts")
+        assert process.alive(), process.output()
+    finally:
+        process.stop()
 
 
 @on_each_backend
