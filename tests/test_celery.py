@@ -473,6 +473,16 @@ def test_a_wrong_password_for_rabbitmq_ends_the_worker_with_one_line(
 
 
 @pytest.mark.parametrize(
+    ("name", "value"), [("CELERY_BROKER_URL", "redis://.svc"), ("METRICS_HOST", ".svc")]
+)
+def test_a_name_that_nobody_can_look_up_ends_the_worker_with_one_line(
+    probes: Project, tmp_path: Path, name: str, value: str
+) -> None:
+    settings = {name: value, "METRICS_PORT": str(free_port())}
+    assert name in reason(refused_worker(probes, tmp_path, **settings))
+
+
+@pytest.mark.parametrize(
     ("name", "url"),
     [
         ("CELERY_BROKER_URL", "memory://"),  # it would keep tasks where no worker finds them
