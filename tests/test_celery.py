@@ -490,7 +490,9 @@ def test_a_name_that_nobody_can_look_up_ends_the_worker_with_one_line(
         ("CELERY_BROKER_URL", "redis://localhost/first"),
         ("CELERY_BROKER_URL", "amqp://localhost:123456//"),
         ("CELERY_RESULT_BACKEND", "nothing://localhost"),
-        ("CELERY_RESULT_BACKEND", "rpc://"),  # it would keep no record
+        ("CELERY_RESULT_BACKEND", "rpc://"),  # these would keep no record
+        ("CELERY_RESULT_BACKEND", "disabled"),
+        ("CELERY_RESULT_BACKEND", "cache+memory://"),
         ("CELERY_RESULT_BACKEND", "db+sqlite:///results.db"),  # SQLAlchemy is not installed
     ],
 )

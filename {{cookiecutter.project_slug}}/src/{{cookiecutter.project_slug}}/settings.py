@@ -124,8 +124,8 @@ class Settings(BaseSettings):
             self.celery_result_backend = self.celery_result_backend or self.celery_broker_url
         if production and not self.celery_result_backend:
             raise ValueError("CELERY_RESULT_BACKEND must be set: CELERY_BROKER_URL is not Redis")
-        if self.celery_result_backend.startswith("rpc"):
-            raise ValueError("CELERY_RESULT_BACKEND must keep records, as Redis does: rpc does not")
+        if self.celery_result_backend.startswith(("rpc", "disabled", "cache+memory")):
+            raise ValueError("CELERY_RESULT_BACKEND must keep records for all, as Redis does")
         if self.celery_broker_url.startswith("amqp") and self.task_time_limit > 1_700:
             # https://www.rabbitmq.com/docs/consumers#acknowledgement-timeout
             raise ValueError("TASK_TIME_LIMIT must be at most 1700: RabbitMQ takes tasks back then")
