@@ -80,6 +80,6 @@ def add_task(project: Project, task: str, code: str, router: str, endpoint: str)
     (package / "api" / f"{router}.py").write_text(endpoint, "utf-8")
     for old, new in [
         ("from .settings ", f"from .api.{router} import router as {router}\nfrom .settings "),
-        ("    return app\n", f"    app.include_router({router}, **protected)\n    return app\n"),
+        ("(health)\n", f"(health)\n    app.include_router({router}, **protected)\n"),
     ]:
         project.replace(f"src/{SLUG}/main.py", old, new)

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 from asgi_correlation_id import CorrelationIdMiddleware
-from fastapi import FastAPI, Security
+from fastapi import APIRouter, FastAPI, Security
 from fastapi.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -59,7 +59,6 @@ def create_app() -> FastAPI:
     backend = Backend(settings)
     app = Service(
         title={{ cookiecutter.__project_name_python }},
-        lifespan=lambda _: backend,  # open while the service runs
         openapi_url="/openapi.json" if settings.pages else None,  # None: no /docs, no /redoc
         max_body_size=65_536,  # bytes; an endpoint that takes more has its own
         redirect_slashes=False,  # nor to www.: behind TLS either may be to http://, with a key
@@ -88,6 +87,8 @@ def create_app() -> FastAPI:
     app.include_router(health)
     if settings.pages:
         app.include_router(page)
+    # Last: what the others open is open before tasks begin, and until they have ended.
+    app.include_router(APIRouter(lifespan=lambda _: backend))
     return app
 
 
