@@ -109,6 +109,7 @@ async def upload(background_tasks: TaskQueue) -> None:
 
 @asynccontextmanager
 async def open_engine(_: FastAPI) -> AsyncIterator[dict[str, str]]:
+    print("engine opened")
     yield {"engine": "open"}
 
 
@@ -172,12 +173,14 @@ def test_what_it_adds_works(extended: Project, tmp_path: Path) -> None:
         assert [answer.status_code for answer in answers] == [500, 413, 202]
         assert client.post("/uploads/", content=b"x" * 65_537).status_code == 200
         assert client.get("/engine/").json() == "open"
+        opened = "engine opened" in output()  # by who runs the tasks
         for answer in answers:
             assert answer.headers["Access-Control-Allow-Origin"] == FRONT
         assert "\nexports_open 1.0\n" in client.get("/metrics").text
     assert "wrap `security_headers(...)`" in readme
     assert "such as `mostrecent`" in readme
     assert "`APIRouter(lifespan=...)`" in readme
+    assert ("A worker opens no router's lifespan." in readme) != opened
     assert "own `max_body_size`" in " ".join(readme.split())
 
 
