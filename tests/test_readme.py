@@ -268,12 +268,22 @@ run"""
 
 
 def test_beat_sends_what_a_worker_runs(extended: Project, tmp_path: Path) -> None:
-    sent = re.search(r"`args` are one JSON text:\s+`(.*?)`", extended.read("README.md"))
-    assert bool(sent) == ("celery" in extended.read("pyproject.toml"))
-    if sent:
+    readme = extended.read("README.md")
+    sent = re.search(r"`args` are one JSON text:\s+`(.*?)`", readme)
+    beat = re.search(r"^  `uv run (celery .* beat)`", readme, re.MULTILINE)
+    assert bool(sent) == bool(beat) == ("celery" in extended.read("pyproject.toml"))
+    if sent and beat:
         code = f"{BEAT}({sent[1]})"
         told = extended.run(extended.bin("python"), "-c", code, DATA_DIR=str(tmp_path))
         assert {"exporting sales", "succeeded"} <= {*told.splitlines()}
+        program, *options = beat[1].split()
+        command = [extended.bin(program), *options]
+        process = Process(command, extended.path, tmp_path / "log", DATA_DIR=str(tmp_path))
+        try:
+            # The image's own folder can't be written to.
+            until(lambda: [*tmp_path.glob("celerybeat-schedule*")], 20, "beat keeps its schedule")
+        finally:
+            process.stop()
 
 
 PARALLEL = f"""
