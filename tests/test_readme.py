@@ -220,8 +220,10 @@ def test_tests_of_ones_own_are_as_it_says(extended: Project, tmp_path: Path) -> 
         assert (extended.path / "src" / SLUG / place).exists(), place
     assert '`model_dump(mode="json")`' in readme
     assert "`PendingTasks()`" in readme
+    assert "whose `calls` have the `name` and the `arguments`, as JSON" in readme
     shared = "scope=" in extended.read("tests/conftest.py")
     assert ("on one `DATA_DIR` for all tests" in readme) == shared
+    assert ("run a task that needs it by `attempt()`" in readme) == shared
 
 
 CALLED = f"""
@@ -316,17 +318,19 @@ def first():
     add_task(export, "sales")
 
 print(*(attempt(Call.of(each), 1).status for each in (alone, grouped, spread)))
-print(*(call.name for call in attempt(Call.of(first), 1).added))
+outcome = attempt(Call.of(first), 1)
+print(outcome.status, outcome.error, *(call.name for call in outcome.added))
 """
 
 
 def test_what_runs_beside_a_task_is_as_it_says(extended: Project, tmp_path: Path) -> None:
     told = extended.run(extended.bin("python"), "-c", PARALLEL, DATA_DIR=str(tmp_path))
-    assert told.splitlines()[-3:] == ["False", "retrying failed succeeded", "export"]
+    assert told.splitlines()[-3:] == ["False", "retrying failed succeeded", "succeeded None export"]
     readme = extended.read("README.md")
     assert "any in the `ExceptionGroup`" in readme
     assert '`add_task(export, "sales")` from `taskqueue`' in readme
-    assert '`attempt(Call.of(export, "sales"), 1).added`' in readme
+    assert '`attempt(Call.of(export, "sales"), 1)`' in readme
+    assert "of which `@task()` has none" in readme
     assert "but not in a thread that the task starts" in readme
 
 
