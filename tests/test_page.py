@@ -96,7 +96,8 @@ def open_page(browser: Browser) -> Iterator[Open]:
             complaints.append(message.text)
 
     def open_page(service: Service, **options: Any) -> Page:
-        context = browser.new_context(**options)
+        # An animation would be painted by the processor, sixty times a second.
+        context = browser.new_context(reduced_motion="reduce", **options)
         context.add_init_script(RECORD)
         page = context.new_page()
         page.set_default_timeout(WAIT)
