@@ -239,14 +239,14 @@ def test_a_key_is_asked_for_and_forgotten_with_the_tab(
 
 
 @one_backend
-@pytest.mark.parametrize("kept", ["no JSON", "{}", "[null]"])
 def test_what_another_program_kept_under_the_address_does_no_harm(
-    service: Service, open_page: Open, kept: str
+    service: Service, open_page: Open
 ) -> None:
     page = open_page(service)
-    page.evaluate("kept => sessionStorage.setItem('tasks', kept)", kept)
-    page.reload()
-    expect(create(page, "Lamp")).to_have_class("succeeded")
+    for kept in ("no JSON", "{}", "[null]"):
+        page.evaluate("kept => sessionStorage.setItem('tasks', kept)", kept)
+        page.reload()
+        expect(create(page, kept)).to_have_class("succeeded")
 
 
 @one_backend
