@@ -330,7 +330,7 @@ def test_what_runs_beside_a_task_is_as_it_says(extended: Project, tmp_path: Path
     assert "any in the `ExceptionGroup`" in readme
     assert '`add_task(export, "sales")` from `taskqueue`' in readme
     assert '`attempt(Call.of(export, "sales"), 1)`' in readme
-    assert "of which `@task()` has none" in readme
+    assert "`retry_on` (none, by default)" in readme
     assert "but not in a thread that the task starts" in readme
 
 
