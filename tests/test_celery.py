@@ -4,6 +4,7 @@ The servers here serve many tests and are left in peace; test_celery_faults.py h
 """
 
 import os
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -173,6 +174,34 @@ def test_tasks_of_an_old_broker_end_on_it_and_purged_ones_stay_queued(
             assert service.client.get(f"/tasks/{purged}").json()["status"] == "queued"
         finally:
             worker.stop()
+
+
+def test_workers_whose_settings_differ_do_what_the_readme_warns_of(
+    probes: Project, redis: Redis, tmp_path: Path
+) -> None:
+    settings = {"CELERY_BROKER_URL": redis.url, "DATA_DIR": str(tmp_path / "data")}
+    with running(probes, tmp_path / "data", **settings, SHUTDOWN_GRACE="60") as service:
+        assert service.worker
+        stopping = service.worker
+        (running_on,) = add(service, "sleep 20")
+        until(lambda: events(service), 20, "it runs")
+        os.kill(stopping.pid, signal.SIGTERM)
+        settings |= {"SHUTDOWN_GRACE": "1", "CELERY_RESULT_BACKEND": redis.url[:-1] + "1"}
+        command = [probes.bin("celery"), "-A", f"{SLUG}.worker", "worker"]
+        other = Process(command, probes.path, tmp_path / "log", **settings)
+        try:
+            (kept_elsewhere,) = add(service, "sleep 0")
+            until(lambda: kept_elsewhere in those_that(service, "ends"), 30, "it is run")
+            assert service.client.get(f"/tasks/{kept_elsewhere}").json()["status"] == "queued"
+            tag = redis.ask("ZRANGE", f"{SLUG}.unacked_index", "0", "0").split()[2]
+            silence = 1 + 20 + 1  # seconds, which need not pass
+            redis.ask("ZADD", f"{SLUG}.unacked_index", str(time.time() - silence), tag)
+            until(lambda: those_that(service, "begins").count(running_on) == 2, 15, "it runs twice")
+            assert stopping.alive()
+        finally:
+            other.kill()
+            stopping.kill()
+            redis.ask("FLUSHALL")
 
 
 def test_services_on_one_broker_run_their_own_tasks_only(
