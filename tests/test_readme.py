@@ -332,6 +332,8 @@ def test_what_runs_beside_a_task_is_as_it_says(extended: Project, tmp_path: Path
     assert '`attempt(Call.of(export, "sales"), 1)`' in readme
     assert "`retry_on` (none, by default)" in readme
     assert "but not in a thread that the task starts" in readme
+    has_backlog = "TASK_BACKLOG=" in extended.read(".env.example")
+    assert ("counts in `TASK_BACKLOG`" in readme) == has_backlog
 
 
 def test_a_task_in_a_package_of_its_own_is_found_too(bake: Bake) -> None:
