@@ -501,6 +501,9 @@ def test_a_wrong_password_for_rabbitmq_ends_the_worker_with_one_line(
     assert "hidden" not in output
 
 
+UNREADABLE = "redis://:hidden/word@localhost:6379/0"
+
+
 @pytest.mark.parametrize(
     ("name", "value"), [("CELERY_BROKER_URL", "redis://.svc"), ("METRICS_HOST", ".svc")]
 )
@@ -515,7 +518,7 @@ def test_a_name_that_nobody_can_look_up_ends_the_worker_with_one_line(
     ("name", "url"),
     [
         ("CELERY_BROKER_URL", "memory://"),  # it would keep tasks where no worker finds them
-        ("CELERY_BROKER_URL", "redis://:hidden/word@localhost:6379/0"),
+        ("CELERY_BROKER_URL", UNREADABLE),
         ("CELERY_BROKER_URL", "redis://localhost/first"),
         ("CELERY_BROKER_URL", "amqp://localhost:123456//"),
         ("CELERY_RESULT_BACKEND", "nothing://localhost"),
@@ -529,12 +532,16 @@ def test_a_url_that_cannot_be_used_stops_the_start(
     probes: Project, tmp_path: Path, name: str, url: str
 ) -> None:
     uvicorn = [probes.bin("uvicorn"), f"{SLUG}.main:app", "--port", str(free_port())]
-    for command in (uvicorn, [probes.bin("celery"), "-A", f"{SLUG}.worker", "worker"]):
-        settings = {"DATA_DIR": str(tmp_path / "data"), name: url}
-        log = tmp_path / Path(command[0]).name
-        output = refusal(command, probes.path, log, **settings)
-        assert name in reason(output)
-        assert "hidden" not in output
+    settings = {"DATA_DIR": str(tmp_path / "data"), name: url}
+    output = refusal(uvicorn, probes.path, tmp_path / "log", **settings)
+    assert name in reason(output)
+    assert "hidden" not in output
+
+
+def test_such_a_url_stops_the_worker_too_and_is_not_quoted(probes: Project, tmp_path: Path) -> None:
+    output = refused_worker(probes, tmp_path, CELERY_BROKER_URL=UNREADABLE)
+    assert "CELERY_BROKER_URL" in reason(output)
+    assert "hidden" not in output
 
 
 def test_tasks_that_are_late_do_not_go_out_in_part(probes: Project, redis: Redis) -> None:

@@ -176,15 +176,14 @@ def test_a_bad_setting_stops_the_start_with_one_line_for_each(
     named: list[str],
 ) -> None:
     settings = {"DATA_DIR": str(tmp_path / "data")} | settings
-    commands = [[installed.bin("uvicorn"), f"{SLUG}.main:app", "--port", str(free_port())]]
-    if variant.celery:
-        commands.append([installed.bin("celery"), "-A", f"{SLUG}.worker", "worker"])
-    for number, command in enumerate(commands):
-        output = refusal(command, installed.path, tmp_path / f"{number}.log", **settings)
-        lines = [line for line in output.splitlines() if line.startswith("error: ")]
-        assert len(lines) == len(named), output
-        assert all(name in line for name, line in zip(named, sorted(lines), strict=True))
-        assert "Traceback" not in output
+    command = [installed.bin("uvicorn"), f"{SLUG}.main:app", "--port", str(free_port())]
+    if variant.celery:  # a bad CELERY_BROKER_URL stops uvicorn there
+        command = [installed.bin("celery"), "-A", f"{SLUG}.worker", "worker"]
+    output = refusal(command, installed.path, tmp_path / "log", **settings)
+    lines = [line for line in output.splitlines() if line.startswith("error: ")]
+    assert len(lines) == len(named), output
+    assert all(name in line for name, line in zip(named, sorted(lines), strict=True))
+    assert "Traceback" not in output
 
 
 @on_each_backend
