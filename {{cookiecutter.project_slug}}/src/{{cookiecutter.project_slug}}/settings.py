@@ -74,8 +74,7 @@ def mailbox(text: str) -> str:
 class Settings(BaseSettings):
     """The settings, with their units and defaults; raises ValidationError for a bad one."""
 
-    # extra="forbid": a misspelt name in .env is an error, not a setting that silently does nothing.
-    model_config = SettingsConfigDict(env_file=".env", extra="forbid", env_ignore_empty=True)
+    model_config = SettingsConfigDict(env_file=".env", env_ignore_empty=True)
 
     environment: Literal["development", "production"] = "development"
     data_dir: Annotated[Path, AfterValidator(writable)] = Path("data")
