@@ -28,9 +28,14 @@ async def length(text: str) -> int:
 
 @task()
 async def parent(fails: bool) -> None:
-    ids.append(add_task(length, "Lamp"))
+    ids.append(add_task(length, text="Lamp"))
     if fails:
         raise ValueError
+
+
+@task()
+async def ended(error: str) -> None:
+    raise {"exit": SystemExit, "cancel": asyncio.CancelledError}[error]
 
 
 def generator() -> Iterator[None]:
@@ -83,6 +88,7 @@ def test_what_can_be_no_task_is_refused(function: Callable[..., Any], why: str) 
 def test_a_task_adds_another_if_it_succeeds_and_nobody_else_does() -> None:
     ids.clear()
     added = [attempt(Call.of(parent, fails), 1).added for fails in (False, True)]
+    assert len(ids) == 2
     assert [[call.task_id for call in calls] for calls in added] == [ids[:1], []]
     with pytest.raises(RuntimeError, match="TaskQueue"):
         add_task(length, "Lamp")
@@ -107,6 +113,13 @@ def test_each_attempt_has_the_id_of_the_task() -> None:
     call = Call.of(unlucky, "a", "b")
     assert [attempt(call, number).status for number in (1, 2)] == ["retrying", "retrying"]
     assert ids == [call.task_id, call.task_id]
+    assert len(current_task_id()) == 32  # as in a test that calls the function
+
+
+def test_a_task_that_is_cancelled_fails_and_one_that_ends_its_process_does_not() -> None:
+    assert attempt(Call.of(ended, "cancel"), 1).status == "failed"
+    with pytest.raises(SystemExit):
+        attempt(Call.of(ended, "exit"), 1)
 
 
 @pytest.mark.parametrize(("attempts", "longest"), [(1, 2), (4, 16), (9_999, 100)])
