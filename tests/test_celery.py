@@ -570,3 +570,17 @@ def test_a_taken_port_for_metrics_stops_the_worker(probes: Project, tmp_path: Pa
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         assert "METRICS_PORT" in reason(refused_worker(probes, tmp_path, METRICS_PORT=port))
+
+
+def test_a_worker_works_on_where_the_disk_takes_no_sign_of_its_life(
+    probes: Project, redis: Redis, tmp_path: Path
+) -> None:
+    with running(probes, tmp_path / "data", CELERY_BROKER_URL=redis.url) as service:
+        assert service.worker
+        service.worker.stop()
+        # A file in a folder that is not there, for what a disk that became read-only does.
+        (service.data_dir / f"celery@{socket.gethostname()}.alive").symlink_to("gone/alive")
+        service.restart_worker()
+        (task_id,) = add(service, "sleep 0")
+        assert service.wait_for_task(task_id)["status"] == "succeeded"
+        assert "broker lost" not in service.worker.output()
