@@ -32,7 +32,7 @@ class PendingTasks:
         self.closed = False
 
     def add_task(self, task: Task[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> str:
-        """Run ``task`` after the response; returns its id. ``Location`` points to the last one's.
+        """Run ``task`` after the response; returns its id. A 202 points to the last one's status.
 
         Raises as ``Call.of`` does; RuntimeError once the endpoint has returned.
         """
@@ -72,7 +72,7 @@ async def _store(request: Request, calls: list[Call], response: Response) -> Non
     backend = await get_backend(request)
     with REFUSED.count_exceptions(Unavailable):
         await backend.store(calls)
-    if path := _status_path(request.app):
+    if response.status_code == 202 and (path := _status_path(request.app)):
         root = request.scope.get("root_path", "")  # where a proxy, or another application, has us
         response.headers.setdefault("Location", f"{root}{path}{calls[-1].task_id}")
     tasks = BackgroundTasks()
