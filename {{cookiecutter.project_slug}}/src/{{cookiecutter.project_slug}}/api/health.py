@@ -9,7 +9,7 @@ from ..metrics import exposition
 from ..taskqueue import TaskBackend, Unavailable
 
 router = APIRouter(tags=["health"])
-turn = asyncio.Lock()  # a scrape takes a while of a processor, and anyone may ask for it
+scraping = asyncio.Lock()  # one at a time: a scrape takes processor time, and anyone may ask
 
 
 @router.get("/health/live")
@@ -28,7 +28,7 @@ async def ready(backend: TaskBackend) -> dict[str, str]:
 @router.get("/metrics", response_class=Response)
 async def read_metrics(backend: TaskBackend) -> Response:
     """Answer Prometheus; open like health, as it tells of numbers only."""
-    async with turn:
+    async with scraping:
         try:
             gauges = await backend.waiting()
         except Unavailable:
