@@ -133,6 +133,15 @@ def test_that_python_needs_no_compiler(bake: Bake, machine: str) -> None:
 # Compose.
 
 
+CONFINED = {
+    "restart": "unless-stopped",
+    "read_only": True,
+    "tmpfs": ["/tmp"],  # noqa: S108, the container's
+    "cap_drop": ["ALL"],
+    "security_opt": ["no-new-privileges:true"],
+}
+
+
 @pytest.mark.parametrize("email", [True, False])
 def test_compose_is_valid_and_fits_the_image(bake: Bake, backend: str, email: bool) -> None:
     project = bake(task_backend=backend, include_email_task=email)
@@ -149,8 +158,10 @@ def test_compose_is_valid_and_fits_the_image(bake: Bake, backend: str, email: bo
         assert service["build"] != "." or list(stages)[-1] == name
         assert float(service["stop_grace_period"].removesuffix("s")) > grace
         assert service["volumes"] == ["data:/data"]
+        assert service.items() >= CONFINED.items()
         assert service["env_file"] == [{"path": ".env", "required": False}]  # the README's
         assert service["environment"]["ENVIRONMENT"] == "production"
+        assert service["environment"]["DATA_DIR"] == "/data"  # .env.example has another
         assert extra["services"][name]["environment"]["ENVIRONMENT"] == "development"
         for setting in (*service["environment"], *extra["services"][name]["environment"]):
             default(project, setting)
@@ -162,6 +173,9 @@ def test_compose_is_valid_and_fits_the_image(bake: Bake, backend: str, email: bo
     assert used == set(compose["volumes"])
     if backend == "Celery":
         assert services["broker"]["command"].split() == ["redis-server", "--appendonly", "yes"]
+        assert services["broker"]["restart"] == "unless-stopped"
+        for service in built.values():
+            assert service["environment"]["CELERY_BROKER_URL"].startswith("redis://broker:")
         # Where the README has Prometheus look.
         settings = built["worker"]["environment"]
         assert settings["METRICS_HOST"] == "0.0.0.0"  # noqa: S104, a container's
@@ -231,15 +245,22 @@ def test_the_manifest_is_valid_and_fits_the_image(bake: Bake, backend: str) -> N
         assert (service["spec"]["selector"].items() <= labels.items()) == (role == "api")
         user = int(base["USER"])
         owner = {"runAsNonRoot": True, "runAsUser": user, "fsGroup": user}
-        assert pod["securityContext"].items() >= owner.items()
-        assert pod["enableServiceLinks"] is False
-        assert container["securityContext"]["readOnlyRootFilesystem"]
+        profile = {"seccompProfile": {"type": "RuntimeDefault"}}
+        assert pod["securityContext"] == owner | profile
+        assert pod["enableServiceLinks"] is pod["automountServiceAccountToken"] is False
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        assert container["image"].endswith(":0.1.0")
+        assert container["resources"]["limits"].keys() == {"memory"}
         written = {mount["mountPath"] for mount in container["volumeMounts"]}
         assert written == {base["VOLUME"], "/tmp"}  # noqa: S108, the image's
         claims = document["spec"].get("volumeClaimTemplates", [])
         names = {v["name"] for v in pod["volumes"]} | {c["metadata"]["name"] for c in claims}
         assert names == {mount["name"] for mount in container["volumeMounts"]}
-        quiet = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
+        quiet = container["lifecycle"]["preStop"]["sleep"]["seconds"] if role == "api" else 0
         grace = quiet + 5 + float(default(project, "SHUTDOWN_GRACE"))
         assert pod["terminationGracePeriodSeconds"] > grace
         env = {variable["name"]: variable["value"] for variable in container["env"]}
@@ -258,6 +279,7 @@ def test_the_manifest_is_valid_and_fits_the_image(bake: Bake, backend: str) -> N
     assert service["spec"]["ports"][0]["targetPort"] == port["name"]
     for probe in ("livenessProbe", "readinessProbe"):
         assert api[probe]["httpGet"]["port"] == port["name"]
+        assert api[probe]["timeoutSeconds"] > 2  # in which the service answers
         (host,) = api[probe]["httpGet"]["httpHeaders"]
         assert host == {"name": "Host", "value": "127.0.0.1"}
     assert str(port["containerPort"]) == dict(stages["api"])["EXPOSE"]
