@@ -17,7 +17,7 @@ from pytest_cookies.plugin import Cookies
 from harness import servers
 from harness.probes import add_probes
 from harness.project import TEMPLATE, Project
-from harness.servers import S, missing
+from harness.servers import RabbitMQ, S, missing
 
 from .variants import FULL, VARIANTS, Variant
 
@@ -25,6 +25,9 @@ from .variants import FULL, VARIANTS, Variant
 on_each_backend = pytest.mark.parametrize(
     "variant", FULL, ids=lambda variant: variant.backend, indirect=True
 )
+
+# RabbitMQ takes five seconds of a processor to start: one for all tests that leave it in peace.
+in_peace = pytest.mark.xdist_group("rabbitmq")
 
 Bake = Callable[..., Project]
 Install = Callable[[Variant], Project]
@@ -78,6 +81,13 @@ def bake(cookies_session: Cookies) -> Bake:
         return Project(Path(result.project_path))
 
     return bake
+
+
+@pytest.fixture(scope="session")
+def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
+    """Run a RabbitMQ that its tests leave in peace, see ``in_peace``."""
+    with started(RabbitMQ(tmp_path_factory.mktemp("calm") / "rabbitmq")) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from harness.project import SLUG, Project
 from harness.servers import RabbitMQ, Redis, Server
 from harness.service import Process, Service, free_port, refusal, running, until
 
-from .conftest import Bake, started
+from .conftest import Bake, in_peace, started
 from .test_service import keep_the_http_contract
 from .variants import VARIANTS, Variant
 
@@ -31,16 +31,8 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
-@pytest.fixture(scope="session")
-def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with started(RabbitMQ(tmp_path_factory.mktemp("calm") / "rabbitmq")) as server:
-        yield server
-
-
-# RabbitMQ takes seconds to start: one group, one node. Each worker has a Redis.
-@pytest.fixture(
-    params=["redis", pytest.param("rabbitmq", marks=pytest.mark.xdist_group("rabbitmq"))]
-)
+# Each worker has a Redis, see in_peace for RabbitMQ.
+@pytest.fixture(params=["redis", pytest.param("rabbitmq", marks=in_peace)])
 def settings(request: pytest.FixtureRequest, redis: Server) -> dict[str, str]:
     broker: Server = request.getfixturevalue(request.param)
     return {"CELERY_BROKER_URL": broker.url, "CELERY_RESULT_BACKEND": redis.url}
@@ -443,11 +435,11 @@ with Connection("{url}") as connection:
 """
 
 
-@pytest.mark.xdist_group("rabbitmq")
+@in_peace
 def test_a_queue_that_cannot_be_used_is_told_by_readiness_and_by_the_worker(
     probes: Project, rabbitmq: RabbitMQ, tmp_path: Path
 ) -> None:
-    url = rabbitmq.add_vhost("other")
+    url = rabbitmq.apart().url
     probes.run(probes.bin("python"), "-c", CLASSIC.format(url=url, slug=SLUG))
     service = Service(probes, tmp_path / "data", CELERY_BROKER_URL=url)
     try:
@@ -464,11 +456,12 @@ def test_a_queue_that_cannot_be_used_is_told_by_readiness_and_by_the_worker(
         service.stop()
 
 
-@pytest.mark.xdist_group("rabbitmq")
+@in_peace
 def test_a_task_that_no_queue_takes_is_refused(
     probes: Project, rabbitmq: RabbitMQ, redis: Redis, tmp_path: Path
 ) -> None:
-    urls = {"CELERY_BROKER_URL": rabbitmq.add_vhost("strict"), "CELERY_RESULT_BACKEND": redis.url}
+    broker = rabbitmq.apart()
+    urls = {"CELERY_BROKER_URL": broker.url, "CELERY_RESULT_BACKEND": redis.url}
 
     def enqueue() -> httpx2.Response:
         return service.client.post("/probes/?what=sleep+0")
@@ -478,11 +471,11 @@ def test_a_task_that_no_queue_takes_is_refused(
         assert service.worker
         service.worker.stop()  # it would declare the queue again
         assert "Traceback" not in service.worker.output()
-        rabbitmq.control("delete_queue", "-p", "strict", SLUG)
+        broker.control("delete_queue", "-p", broker.vhost, SLUG)
         assert enqueue().status_code == 503
         (task_id,) = add(service, "sleep 0")  # the queue is there again
         full = '{"max-length": 1, "overflow": "reject-publish"}'
-        rabbitmq.control("set_policy", "-p", "strict", "full", SLUG, full)
+        broker.control("set_policy", "-p", broker.vhost, "full", SLUG, full)
         until(lambda: enqueue().status_code == 503, 10, "the queue is full")
         assert "MessageNacked" in enqueue().text
         service.restart_worker()
@@ -490,7 +483,7 @@ def test_a_task_that_no_queue_takes_is_refused(
         assert enqueue().status_code == 202
 
 
-@pytest.mark.xdist_group("rabbitmq")
+@in_peace
 def test_a_wrong_password_for_rabbitmq_ends_the_worker_with_one_line(
     probes: Project, rabbitmq: RabbitMQ, tmp_path: Path
 ) -> None:

@@ -1,6 +1,7 @@
 """Celery while its broker is frozen, stopped, killed or full, and while its workers are killed.
 
-Each test has servers of its own. ``benchmarks/faults.py`` does the same to a textbook service.
+Each test has servers of its own, but for a RabbitMQ that it leaves in peace. The same is done to a
+textbook service by ``benchmarks/faults.py``.
 """
 
 import asyncio
@@ -22,7 +23,7 @@ from harness.project import SLUG, Project
 from harness.servers import RabbitMQ, Redis, Server
 from harness.service import Service, free_port, running, until
 
-from .conftest import forged, started
+from .conftest import forged, in_peace, started
 from .test_celery import add, probes, those_that
 
 __all__ = ["probes"]
@@ -30,10 +31,17 @@ __all__ = ["probes"]
 WORK = "/probes/?what=sleep+0"
 BOUND = 2.0  # seconds to a 503; the README promises 1.3, on a machine that does nothing else
 on_each_broker = pytest.mark.parametrize("broker", ["Redis", "RabbitMQ"], indirect=True)
+on_each_broker_in_peace = pytest.mark.parametrize(
+    "broker", ["Redis", pytest.param("RabbitMQ in peace", marks=in_peace)], indirect=True
+)
 
 
 @pytest.fixture
 def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
+    if request.param == "RabbitMQ in peace":
+        shared: RabbitMQ = request.getfixturevalue("rabbitmq")
+        yield shared.apart()
+        return
     with started((Redis if request.param == "Redis" else RabbitMQ)(tmp_path / "broker")) as server:
         yield server
 
@@ -312,7 +320,7 @@ class Proxy:
                     to.sendall(data)
 
 
-@on_each_broker
+@on_each_broker_in_peace
 def test_a_worker_outlasts_a_connection_that_its_broker_still_holds(
     probes: Project, broker: Server, results: Redis, tmp_path: Path
 ) -> None:
@@ -330,7 +338,7 @@ def test_a_worker_outlasts_a_connection_that_its_broker_still_holds(
             assert service.worker.alive()
 
 
-@on_each_broker
+@on_each_broker_in_peace
 def test_a_service_gives_up_connections_that_went_silent(
     probes: Project, broker: Server, results: Redis, tmp_path: Path
 ) -> None:
@@ -399,7 +407,7 @@ def test_a_worker_outlasts_a_redis_that_refuses_writes(service: Service, broker:
     assert service.worker.alive()
 
 
-@on_each_broker
+@on_each_broker_in_peace
 def test_a_task_outlasts_its_time_limit_while_its_record_cannot_be_kept(
     probes: Project, broker: Server, results: Redis, tmp_path: Path
 ) -> None:
@@ -414,7 +422,7 @@ def test_a_task_outlasts_its_time_limit_while_its_record_cannot_be_kept(
         assert service.wait_for_task(task_id)["status"] == "succeeded"
 
 
-@on_each_broker
+@on_each_broker_in_peace
 def test_a_task_is_kept_when_its_worker_dies_as_it_takes_it(service: Service) -> None:
     assert service.worker
     os.kill(service.worker.pid, signal.SIGSTOP)  # it waits for a task, and will never see it
@@ -459,7 +467,7 @@ def test_what_is_no_message_does_not_stop_the_queue_for_ever(
     assert service.wait_for_task(task_id, 30)["status"] == "succeeded"
 
 
-@on_each_broker
+@on_each_broker_in_peace
 def test_no_mail_is_lost_when_workers_are_killed(
     probes: Project, broker: Server, results: Redis, tmp_path: Path
 ) -> None:
