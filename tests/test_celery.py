@@ -4,6 +4,7 @@ The servers here serve many tests and are left in peace; test_celery_faults.py h
 """
 
 import os
+import re
 import signal
 import socket
 import time
@@ -124,7 +125,11 @@ def test_a_worker_runs_as_many_tasks_at_a_time_as_it_is_told(
 def test_a_revoked_task_has_failed_and_remote_control_leaves_nothing(
     probes: Project, redis: Redis, tmp_path: Path
 ) -> None:
-    settings = {"CELERY_BROKER_URL": redis.url, "TASK_CONCURRENCY": "1"}
+    rights = re.search(r"no more rights than\s+`(.*)`", probes.read("README.md"))
+    assert rights  # they do for remote control too
+    assert redis.ask("ACL", "SETUSER", "ada", "on", ">secret", *rights[1].split()) == "+OK\r\n"
+    url = redis.url.replace("//", "//ada:secret@")
+    settings = {"CELERY_BROKER_URL": url, "TASK_CONCURRENCY": "1"}
 
     def control(*words: str) -> None:
         command = [probes.bin("celery"), "-A", f"{SLUG}.worker", *words]
@@ -389,6 +394,15 @@ def test_any_json_reaches_a_task_as_it_is(probes: Project, redis: Redis, tmp_pat
 def test_it_is_the_task_that_says_how_often_it_is_tried(probes: Project) -> None:
     code = f"from {SLUG}.worker import app; print(app.tasks['probe'].max_retries)"
     assert probes.run(probes.bin("python"), "-c", code).splitlines()[-1] == "None"
+
+
+def test_to_monitors_a_failed_task_is_a_success(probes: Project, tmp_path: Path) -> None:
+    code = f"""from {SLUG}.worker import app
+task = app.tasks["probe"].apply(['{{"what": "refuse"}}'])
+print(app.backend.get_task_meta(f"status-{{task.id}}")["result"]["status"], task.state)"""
+    told = probes.run(probes.bin("python"), "-c", code, DATA_DIR=str(tmp_path))
+    assert told.splitlines()[-1] == "failed SUCCESS"
+    assert "a failed task is a success" in " ".join(probes.read("README.md").split())
 
 
 def test_celerys_options_for_logs_are_ignored(probes: Project, tmp_path: Path) -> None:
