@@ -226,6 +226,13 @@ def test_tests_of_ones_own_are_as_it_says(extended: Project, tmp_path: Path) -> 
     assert ("run a task that needs it by `attempt()`" in readme) == shared
 
 
+def test_an_async_test_needs_a_mark_only(extended: Project, tmp_path: Path) -> None:
+    (mark,) = re.findall("An `async` test needs `@(.*?)`", extended.read("README.md"))
+    test = tmp_path / "test_async.py"
+    test.write_text(f"import pytest\n\n@{mark}\nasync def test_it():\n    pass\n")
+    extended.run(extended.bin("pytest"), "-c", "pyproject.toml", str(test))
+
+
 CALLED = f"""
 import inspect
 import logging
