@@ -1,6 +1,7 @@
 """Settings: a bad one stops the start with a line that names it."""
 
 import re
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -103,13 +104,16 @@ def test_an_env_file_that_is_none_is_named(
     assert "error: .env" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("make", [lambda secret: secret.write_bytes(b"\xff"), Path.mkdir])
 def test_a_secret_that_cannot_be_read_is_named(
+    make: Callable[[Path], None],
     data_dir: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    (tmp_path / "api_key").write_bytes(b"\xff")
+    make(tmp_path / "api_key")
+    warnings.simplefilter("default")  # as for a service: in tests each is an error
     monkeypatch.setenv("SECRETS_DIR", str(tmp_path))
     with pytest.raises(SystemExit):
         get_settings()

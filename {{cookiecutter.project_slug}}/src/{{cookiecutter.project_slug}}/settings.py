@@ -4,6 +4,7 @@ import logging
 import os
 import re
 import sys
+import warnings
 {% if cookiecutter.include_email_task %}
 from email.errors import InvalidHeaderDefect
 from email.headerregistry import Address
@@ -152,14 +153,14 @@ def get_settings() -> Settings:
     """Return the settings; where one is bad, exit with a line for each."""
     os.umask(0o077)  # nobody else can read what is written to DATA_DIR
     logging.getLogger("dotenv.main").addFilter(_raise)  # it warns of lines that it can't read
+    # It only warns of a secret that is a folder, or of a SECRETS_DIR that is missing.
+    warnings.filterwarnings("error", category=UserWarning, module="pydantic_settings")
     secrets = os.environ.get("SECRETS_DIR") or None
     try:
         # Docker makes a folder where what it mounts is missing. Both would be no settings at all.
         if os.path.isdir(".env") or (os.path.islink(".env") and not os.path.exists(".env")):
             raise OSError(".env is a folder, or a link to nothing")
-        if secrets:
-            os.listdir(secrets)  # pydantic only warns of a folder that is missing
-        elif os.path.isdir("/run/secrets"):  # Docker's: a file for each secret
+        if not secrets and os.path.isdir("/run/secrets"):  # Docker's: a file for each secret
             secrets = "/run/secrets"
         return Settings(_secrets_dir=secrets)  # type: ignore[call-arg]  # mypy knows the fields only
     except ValidationError as error:
@@ -173,6 +174,6 @@ def get_settings() -> Settings:
                 text = "does not have the form that .env.example shows"
             problems.append(f"{name}: {text}" if name else text)
         refuse(*problems)
-    except (OSError, ValueError) as error:  # of a file; pydantic has it as the cause
+    except (OSError, ValueError, UserWarning) as error:  # of a file; or pydantic's, with its cause
         why = f"{error}: {error.__cause__}" if error.__cause__ else error
         refuse(f".env or SECRETS_DIR: {why}")
