@@ -33,6 +33,8 @@ from {{ cookiecutter.project_slug }}.settings import Settings, get_settings
         ("ALLOWED_HOSTS", "api.example.com:8000"),
         ("ALLOWED_HOSTS", "api.example.com/v1"),
         ("ALLOWED_HOSTS", "api.example.com, www.example.com"),
+        ("ALLOWED_HOSTS", '"api.example.com"'),  # Docker's --env-file leaves quotes where they are
+        ("ALLOWED_HOSTS", "api.example.com\n"),
 {% if cookiecutter.include_email_task %}
         ("EMAIL_FROM", "ada@"),
         ("EMAIL_FROM", "ada@example.com."),

@@ -22,7 +22,7 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_va
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 # api.example.com,*.example.org,[::1]: without a scheme and a port, which no host would match.
-HOSTS = r"^((^|,)(\*|(\*\.)?[^\]\[*,:/ ]+|\[[0-9A-Fa-f:.]+\]))+$"
+HOSTS = r"^((^|,)(\*|(\*\.)?[\w.-]+|\[[0-9A-Fa-f:.]+\]))+$"
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 {% if cookiecutter.__celery %}
