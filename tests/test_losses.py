@@ -5,6 +5,7 @@ import os
 import random
 import re
 import resource
+import shutil
 import signal
 import sqlite3
 import statistics
@@ -258,6 +259,18 @@ def test_a_process_waits_while_others_look_at_a_large_journal(
         timer.start()
         with running(project, data_dir):
             assert timer.finished.is_set()
+
+
+def test_the_journal_is_all_of_its_folder(project: Project, data_dir: Path, tmp_path: Path) -> None:
+    assert "`journal.db` alone may lack tasks" in project.read("README.md")
+    with running(project, data_dir) as service:
+        probe(service, "sleep 30")
+        service.kill()
+    shutil.copytree(data_dir / "tasks", tmp_path / "whole" / "tasks")
+    (tmp_path / "part" / "tasks").mkdir(parents=True)
+    shutil.copy(data_dir / "tasks" / "journal.db", tmp_path / "part" / "tasks")
+    assert stored(tmp_path / "whole") == 1
+    assert stored(tmp_path / "part") == 0
 
 
 def test_a_corrupt_journal_is_set_aside(project: Project, data_dir: Path) -> None:
