@@ -25,7 +25,7 @@ from harness.mail import mail_server
 from harness.project import SLUG, Project
 from harness.service import Process, Service, free_port, refusal, running, until
 
-from .conftest import lack
+from .conftest import Bake, lack
 
 CLIENTS = 8
 
@@ -271,6 +271,23 @@ def test_the_journal_is_all_of_its_folder(project: Project, data_dir: Path, tmp_
     shutil.copy(data_dir / "tasks" / "journal.db", tmp_path / "part" / "tasks")
     assert stored(tmp_path / "whole") == 1
     assert stored(tmp_path / "part") == 0
+
+
+def test_two_services_on_one_folder_fail_each_others_tasks(
+    project: Project, bake: Bake, data_dir: Path, tmp_path: Path
+) -> None:
+    assert "be this service's alone" in project.read("README.md")
+    with running(project, data_dir) as service:
+        probe(service, "sleep 30")
+        service.kill()
+    other = bake(project_slug="other_service")
+    command = [project.bin("uvicorn"), "other_service.main:app", "--port", str(free_port())]
+    settings = {"PYTHONPATH": str(other.path / "src"), "DATA_DIR": str(data_dir)}
+    process = Process(command, other.path, tmp_path / "log", **settings)
+    try:
+        until(lambda: "task failed" in process.output(), 20, "it takes it over, and fails it")
+    finally:
+        process.stop()
 
 
 def test_a_corrupt_journal_is_set_aside(project: Project, data_dir: Path) -> None:
