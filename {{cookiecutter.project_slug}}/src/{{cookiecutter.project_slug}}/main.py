@@ -87,7 +87,7 @@ def create_app() -> FastAPI:
     app.include_router(health)
     if settings.pages:
         app.include_router(page)
-    # Last: what the others open is open before tasks begin, and until they have ended.
+    # Last: what the other routers open is open while tasks run, from the first to the last.
     app.include_router(APIRouter(lifespan=lambda _: backend))
     return app
 
