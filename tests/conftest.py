@@ -53,15 +53,17 @@ def started(server: S) -> AbstractContextManager[S]:
     return servers.started(server)
 
 
+DELIVERY = {"delivery_tag": "x", "delivery_info": {"exchange": "", "routing_key": ""}}
+
+
 def forged(**odd: object) -> str:
     """Return a message for Redis that looks like one of a task, but for something odd."""
-    delivery = {"delivery_tag": "x", "delivery_info": {"exchange": "", "routing_key": ""}}
     message = {
         "body": "",
         "headers": {"task": "write_log", "id": "b" * 32},
         "content-type": "application/json",
         "content-encoding": "utf-8",
-        "properties": {"body_encoding": "base64", **delivery},
+        "properties": {"body_encoding": "base64", **DELIVERY},
     }
     return json.dumps(message | odd)
 

@@ -19,7 +19,7 @@ from harness.project import SLUG, Project
 from harness.servers import RabbitMQ, Redis, Server
 from harness.service import Process, Service, free_port, refusal, running, until
 
-from .conftest import Bake, in_peace, started
+from .conftest import DELIVERY, Bake, forged, in_peace, started
 from .test_service import keep_the_http_contract
 from .variants import VARIANTS, Variant
 
@@ -159,6 +159,7 @@ def test_tasks_of_an_old_broker_end_on_it_and_purged_ones_stay_queued(
         assert service.worker
         service.worker.stop()
         (purged,) = add(service, "sleep 0")
+        assert '"argsrepr": ""' in redis.ask("LINDEX", SLUG, "0")  # what events would tell
         probes.run(*celery, "purge", "-f", DATA_DIR=str(data), **old)
         (task_id,) = add(service, "heal")
     new = {"CELERY_BROKER_URL": redis.url[:-1] + "1", "CELERY_RESULT_BACKEND": redis.url}
@@ -426,6 +427,29 @@ def reason(output: str) -> str:
     assert "Traceback" not in output
     (line,) = [line for line in output.splitlines() if line.startswith("error: ")]
     return line
+
+
+@pytest.mark.parametrize(
+    ("odd", "noted"),
+    [
+        ({}, 1),
+        ({"body": 5}, 0),
+        ({"headers": 5}, 0),
+        ({"headers": {"task": "write_log", "id": 5}}, 0),
+        ({"content-encoding": 5}, 0),
+        ({"properties": {**DELIVERY, "body_encoding": 5}}, 0),
+        ({"properties": {"body_encoding": "base64"}}, 0),
+    ],
+)
+def test_what_would_end_each_worker_in_turn_is_not_noted_to_be_given_back(
+    probes: Project, redis: Redis, odd: dict[str, object], noted: int
+) -> None:
+    code = f"from {SLUG}.taskqueue.redis import TAKE; print(TAKE)"
+    take = probes.run(probes.bin("python"), "-c", code)
+    redis.ask("LPUSH", "forged", message := forged(**odd))
+    assert message in redis.ask("EVAL", take, "3", "forged", "forged.noted", "forged.index", "1")
+    assert redis.ask("HLEN", "forged.noted") == f":{noted}\r\n"
+    redis.ask("DEL", "forged.noted", "forged.index")
 
 
 class OldRedis(Redis):
