@@ -51,8 +51,10 @@ GOOD: dict[str, object] = {
         ("project_slug", "match", "word of Python"),
         ("project_slug", "json", "standard library"),
         ("project_slug", "fastapi", "package that the project uses"),
-        ("project_slug", "nul", "Windows"),
-        ("project_slug", "com9", "Windows"),
+        *(
+            ("project_slug", name, "Windows")
+            for name in ("con", "prn", "aux", "nul", "com0", "com9", "lpt1")
+        ),
         ("project_name", " ", "letter"),
         ("project_name", "a ", "space"),
         ("project_name", "x" * 41, "41 characters; 40"),
