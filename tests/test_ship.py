@@ -254,6 +254,7 @@ def test_the_manifest_is_valid_and_fits_the_image(bake: Bake, backend: str) -> N
             "capabilities": {"drop": ["ALL"]},
         }
         assert container["image"].endswith(":0.1.0")
+        assert container["resources"]["requests"].keys() == {"cpu", "memory"}
         assert container["resources"]["limits"].keys() == {"memory"}
         written = {mount["mountPath"] for mount in container["volumeMounts"]}
         assert written == {base["VOLUME"], "/tmp"}  # noqa: S108, the image's
