@@ -61,6 +61,8 @@ GOOD: dict[str, object] = {
         ("project_name", "a\nb", "U+000A"),
         ("project_short_description", "a\u202eb", "U+202E"),
         ("full_name", "a\u2028b", "U+2028"),
+        ("full_name", "a\u2029b", "U+2029"),
+        ("full_name", "a\udcffb", "U+DCFF"),  # a byte that was no text on the command line
         ("project_name", "0.0.0.0", "letter"),  # noqa: S104
         ("project_name", "/tmp/x", "begin with /"),  # noqa: S108
         ("project_short_description", "{{ x }}", "{{, which begins an instruction"),
