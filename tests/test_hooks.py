@@ -83,7 +83,7 @@ GOOD: dict[str, object] = {
 def test_a_bad_answer_is_refused_with_advice(name: str, value: object, advice: str) -> None:
     (line,) = problems(GOOD | {name: value})
     assert line.startswith(f"{name}: {value!r} ")
-    assert advice in line
+    assert line.endswith(advice) if "try " in advice else advice in line
 
 
 def test_a_long_answer_is_shown_in_part() -> None:
