@@ -90,6 +90,8 @@ def test_a_long_answer_is_shown_in_part() -> None:
     (line,) = problems(GOOD | {"full_name": "x" * 10_000})
     assert len(line) < 200
     assert line.endswith("xxx' has 10000 characters; 100 is the most")
+    (line,) = problems(GOOD | {"email": f"a@{'b.' * 130}de"})
+    assert line.endswith("has 264 characters; 254 is the most")  # RFC 5321, section 4.5.3.1.3
 
 
 def test_no_slug_is_taken_that_hides_what_the_project_installs(installed: Project) -> None:
