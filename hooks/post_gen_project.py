@@ -6,7 +6,7 @@ import os
 def remove_empty_folders() -> None:
     """Remove the folders of a CI that was not chosen: cookiecutter can't leave a folder out."""
     for folder in (".github/workflows", ".github"):
-        if os.path.isdir(folder) and not os.listdir(folder):
+        if not os.listdir(folder):
             os.rmdir(folder)
 
 
