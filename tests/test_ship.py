@@ -343,6 +343,7 @@ def test_the_workflow_passes_the_linters(bake: Bake, backend: str) -> None:
     parsed = load(project, ".github/workflows/ci.yml")
     assert parsed[True].keys() == {"push", "pull_request"}  # YAML 1.1 reads `on` as a boolean
     assert parsed["permissions"] == {"contents": "read"}
+    assert parsed["concurrency"]["cancel-in-progress"]
     built = [command for command in commands(project) if command.startswith(ENGINE)]
     worker = ["docker build --target worker ."] if backend == "Celery" else []
     assert built == [*worker, "docker build ."]
