@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from schemathesis.cli import schemathesis
 
 from harness.project import Project
 from harness.service import Service, running
@@ -29,10 +28,12 @@ def guards_all_but_health(service: Service) -> None:
     assert "401" in schema["paths"]["/tasks/{task_id}"]["get"]["responses"]
 
 
-@pytest.mark.xdist_group("schemathesis")  # in one process, as what it imports takes seconds
+@pytest.mark.xdist_group("schemathesis")  # in one process, as what it imports takes a while
 def test_asks_for_its_key_and_bears_whatever_its_schema_allows_and_forbids(
     installed: Project, variant: Variant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from schemathesis.cli import schemathesis  # half a second, in each of xdist's workers
+
     settings = {"API_KEY": KEY, "MAILS_PER_MINUTE": "1000000"}
     options = [
         *("--phases=coverage,fuzzing,stateful", "--max-examples=8", "--seed=1", "--no-color"),
