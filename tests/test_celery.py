@@ -125,7 +125,7 @@ def test_a_worker_runs_as_many_tasks_at_a_time_as_it_is_told(
 def test_a_revoked_task_has_failed_and_remote_control_leaves_nothing(
     probes: Project, redis: Redis, tmp_path: Path
 ) -> None:
-    rights = re.search(r"no more rights than\s+`(.*)`", probes.read("README.md"))
+    rights = re.search(r"Redis needs no more rights than `(.*)`", probes.read("README.md"))
     assert rights  # they do for remote control too
     assert redis.ask("ACL", "SETUSER", "ada", "on", ">secret", *rights[1].split()) == "+OK\r\n"
     url = redis.url.replace("//", "//ada:secret@")
