@@ -132,6 +132,12 @@ def _hooks_of_cookiecutter(
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _folders_of_pytest(tmp_path_factory: pytest.TempPathFactory, patch: pytest.MonkeyPatch) -> None:
+    """Keep projects' own tests apart: two that clear away one old folder at once fail."""
+    patch.setenv("PYTEST_DEBUG_TEMPROOT", str(tmp_path_factory.mktemp("pytest")))
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _types_of_libraries(
     tmp_path_factory: pytest.TempPathFactory, patch: pytest.MonkeyPatch
 ) -> None:
