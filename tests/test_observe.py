@@ -367,6 +367,7 @@ IDLE = {ATTEMPTS % "succeeded": "5x30", ATTEMPTS % "retrying": "5x30"}
 HEALTHY = {
     f"up{{{JOB}}}": "1x30",
     HTTP % 202: "0+600x30",
+    HTTP % 500: "0+12x30",  # two of a hundred
     ATTEMPTS % "succeeded": "0+10x30",
     ATTEMPTS % "retrying": "0+1x30",
     ATTEMPTS % "failed": "0x30",
@@ -392,6 +393,7 @@ def test_each_alert_fires_when_it_should_and_not_before(
     subprocess.run(["promtool", "check", "rules", str(path)], check=True, capture_output=True)
     rules = {rule["alert"]: rule for rule in yaml.safe_load(path.read_text())["groups"][0]["rules"]}
     assert rules.keys() == SICK.keys()
+    assert all(rule["annotations"]["summary"] for rule in rules.values())
     name, values = WAITING[backend]
     healthy = HEALTHY | {name: "0x30"}
 

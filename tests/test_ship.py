@@ -188,6 +188,8 @@ def test_compose_is_valid_and_fits_the_image(bake: Bake, backend: str, email: bo
         for name in built:
             settings = extra["services"][name]["environment"]
             assert settings.items() >= {f"SMTP_{key}": smtp[key] for key in smtp}.items()
+            assert settings["EMAIL_FROM"]  # or the service does not start
+        assert extra["services"]["mail"].keys() == {"image", "ports"}
         assert extra["services"]["mail"]["ports"] == ["127.0.0.1:8025:8025"]
         assert "mails are caught at <http://127.0.0.1:8025>" in project.read("README.md")
     # Nothing is open to the network but through what the operator puts before it.
@@ -368,7 +370,11 @@ def test_the_pipeline_fits_the_published_schema(bake: Bake, backend: str) -> Non
     schema(project, "renovate", "renovate.json")
     pipeline = load(project, ".gitlab-ci.yml")
     runs = [rule["if"] for rule in pipeline["workflow"]["rules"]]
-    assert '$CI_PIPELINE_SOURCE == "merge_request_event"' in runs
+    assert runs == [
+        '$CI_PIPELINE_SOURCE == "merge_request_event"',
+        "$CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH",
+    ]
+    assert pipeline["default"]["interruptible"]
     assert pipeline["build"]["services"] == [f"{pipeline['build']['image']}-dind"]
     renovate = load(project, "renovate.json")
     assert renovate["extends"] == ["config:recommended", "group:all", "schedule:weekly"]
