@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from harness.mail import mail_server
 from harness.project import SLUG, Project
 from harness.servers import RabbitMQ, Redis, Server
 from harness.service import Process, Service, free_port, refusal, running, until
@@ -49,8 +50,11 @@ def probes(probed: Callable[[str], Project]) -> Project:
 def test_keeps_the_http_contract_on_a_real_broker(
     installed: Project, variant: Variant, settings: dict[str, str], tmp_path: Path
 ) -> None:
-    with running(installed, tmp_path / "data", **settings) as service:
-        keep_the_http_contract(service, variant)
+    with (
+        mail_server() as mailbox,
+        running(installed, tmp_path / "data", **settings, **mailbox.settings) as service,
+    ):
+        keep_the_http_contract(service, variant, mailbox)
 
 
 def add(service: Service, *what: str) -> list[str]:
