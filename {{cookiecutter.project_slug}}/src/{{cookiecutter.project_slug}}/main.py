@@ -61,7 +61,7 @@ def create_app() -> FastAPI:
         title={{ cookiecutter.__project_name_python }},
         openapi_url="/openapi.json" if settings.pages else None,  # None: no /docs, no /redoc
         max_body_size=65_536,  # bytes; an endpoint that takes more has its own
-        redirect_slashes=False,  # nor to www.: behind TLS either may be to http://, with a key
+        redirect_slashes=False,  # behind TLS it may be to http://, with the client's key
         exception_handlers={Unavailable: unavailable, Exception: internal_error},
         # Where OTEL_EXPORTER_OTLP_ENDPOINT is set. Traces only: logs have the texts of errors.
         telemetry={"auto_configure": True, "metrics": False, "logs": False},
@@ -70,7 +70,7 @@ def create_app() -> FastAPI:
         package = metadata("{{ cookiecutter.project_slug }}")
         app.summary, app.version = package["Summary"], package["Version"]
     hosts = [*settings.allowed_hosts.split(","), "127.0.0.1"]  # by which health checks call it
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)  # see above
     app.add_middleware(request_metrics)
     app.state.backend = backend
     protected: dict[str, Any] = {}

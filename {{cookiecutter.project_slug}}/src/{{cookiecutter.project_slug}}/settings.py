@@ -153,7 +153,7 @@ def get_settings() -> Settings:
     """Return the settings; where one is bad, exit with a line for each."""
     os.umask(0o077)  # nobody else can read what is written to DATA_DIR
     logging.getLogger("dotenv.main").addFilter(_raise)  # it warns of lines that it can't read
-    # It only warns of a secret that is a folder, or of a SECRETS_DIR that is missing.
+    # So does pydantic-settings, of a secret that is a folder and of a folder that is missing.
     warnings.filterwarnings("error", category=UserWarning, module="pydantic_settings")
     secrets = os.environ.get("SECRETS_DIR") or None
     try:
