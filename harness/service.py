@@ -106,6 +106,17 @@ class Process:
             raise
 
 
+def uvicorn(project: Project, *options: str, port: int = 0) -> list[str]:
+    """Return the command that serves a project; on a free port where none is given."""
+    served = ["--port", str(port or free_port()), *options]
+    return [project.bin("uvicorn"), f"{SLUG}.main:app", *served]
+
+
+def celery(project: Project, *arguments: str) -> list[str]:
+    """Return a command of Celery for a project; ``worker`` runs one."""
+    return [project.bin("celery"), "-A", f"{SLUG}.worker", *arguments]
+
+
 def refusal(command: list[str], cwd: Path, log: Path, **settings: str) -> str:
     """Run what must not start; returns its output, raises AssertionError if it ends with 0."""
     process = Process(command, cwd, log, **settings)
@@ -127,7 +138,7 @@ class Service:
         self.url = f"http://127.0.0.1:{self.port}"
         self._settings = {"DATA_DIR": str(data_dir), **settings}
         self._project = project
-        self.api = self._start("uvicorn", f"{SLUG}.main:app", "--port", str(self.port), *options)
+        self.api = self._start(uvicorn(project, *options, port=self.port))
         self.worker: Process | None = None
         if (project.path / "src" / SLUG / "worker.py").exists():
             self._settings.setdefault("TASK_CONCURRENCY", "2")  # processes: they start slowly
@@ -135,14 +146,13 @@ class Service:
         # It would read the machine's certificates, for 30 ms of a processor.
         self.client = httpx2.Client(base_url=self.url, timeout=10, verify=False)
 
-    def _start(self, program: str, *arguments: str) -> Process:
-        log = self.data_dir.parent / f"{self.data_dir.name}.{program}.log"
-        command = [self._project.bin(program), *arguments]
+    def _start(self, command: list[str]) -> Process:
+        log = self.data_dir.parent / f"{self.data_dir.name}.{Path(command[0]).name}.log"
         return Process(command, self._project.path, log, **self._settings)
 
     def start_worker(self) -> Process:
         """Start a Celery worker."""
-        return self._start("celery", "-A", f"{SLUG}.worker", "worker")
+        return self._start(celery(self._project, "worker"))
 
     def restart_worker(self) -> None:
         """Start a worker in place of one that has ended, and wait until it takes tasks."""

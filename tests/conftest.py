@@ -68,6 +68,13 @@ def forged(**odd: object) -> str:
     return json.dumps(message | odd)
 
 
+def reason(output: str) -> str:
+    """Return the one line in which a program says why it ended, instead of a traceback."""
+    assert "Traceback" not in output
+    (line,) = [line for line in output.splitlines() if line.startswith("error: ")]
+    return line
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what is marked as long."""
     items.sort(key=lambda item: item.get_closest_marker("long") is None)

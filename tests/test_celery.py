@@ -18,9 +18,9 @@ import pytest
 from harness.mail import mail_server
 from harness.project import SLUG, Project
 from harness.servers import RabbitMQ, Redis, Server
-from harness.service import Process, Service, free_port, refusal, running, until
+from harness.service import Process, Service, celery, free_port, refusal, running, until, uvicorn
 
-from .conftest import DELIVERY, Bake, forged, in_peace, started
+from .conftest import DELIVERY, Bake, forged, in_peace, reason, started
 from .test_service import keep_the_http_contract
 from .variants import VARIANTS, Variant
 
@@ -136,7 +136,7 @@ def test_a_revoked_task_has_failed_and_remote_control_leaves_nothing(
     settings = {"CELERY_BROKER_URL": url, "TASK_CONCURRENCY": "1"}
 
     def control(*words: str) -> None:
-        command = [probes.bin("celery"), "-A", f"{SLUG}.worker", *words]
+        command = celery(probes, *words)
         probes.run(*command, DATA_DIR=str(tmp_path), **settings)
 
     with running(probes, tmp_path / "data", **settings) as service:
@@ -158,19 +158,17 @@ def test_tasks_of_an_old_broker_end_on_it_and_purged_ones_stay_queued(
     probes: Project, redis: Redis, tmp_path: Path
 ) -> None:
     data, old = tmp_path / "data", {"CELERY_BROKER_URL": redis.url}
-    celery = [probes.bin("celery"), "-A", f"{SLUG}.worker"]
     with running(probes, data, **old) as service:
         assert service.worker
         service.worker.stop()
         (purged,) = add(service, "sleep 0")
         assert '"argsrepr": ""' in redis.ask("LINDEX", SLUG, "0")  # what events would tell
-        probes.run(*celery, "purge", "-f", DATA_DIR=str(data), **old)
+        probes.run(*celery(probes, "purge", "-f"), DATA_DIR=str(data), **old)
         (task_id,) = add(service, "heal")
     new = {"CELERY_BROKER_URL": redis.url[:-1] + "1", "CELERY_RESULT_BACKEND": redis.url}
     with running(probes, data, **new) as service:
-        worker = Process(
-            [*celery, "worker"], probes.path, tmp_path / "log", DATA_DIR=str(data), **old
-        )
+        settings = {"DATA_DIR": str(data), **old}
+        worker = Process(celery(probes, "worker"), probes.path, tmp_path / "log", **settings)
         try:
             assert service.wait_for_task(task_id)["status"] == "succeeded"
             assert service.client.get(f"/tasks/{purged}").json()["status"] == "queued"
@@ -189,8 +187,7 @@ def test_workers_whose_settings_differ_do_what_the_readme_warns_of(
         until(lambda: events(service), 20, "it runs")
         os.kill(stopping.pid, signal.SIGTERM)
         settings |= {"SHUTDOWN_GRACE": "1", "CELERY_RESULT_BACKEND": redis.url[:-1] + "1"}
-        command = [probes.bin("celery"), "-A", f"{SLUG}.worker", "worker"]
-        other = Process(command, probes.path, tmp_path / "log", **settings)
+        other = Process(celery(probes, "worker"), probes.path, tmp_path / "log", **settings)
         try:
             (kept_elsewhere,) = add(service, "sleep 0")
             until(lambda: kept_elsewhere in those_that(service, "ends"), 30, "it is run")
@@ -225,7 +222,7 @@ def test_services_on_one_broker_run_their_own_tasks_only(
             until(lambda: those_that(service, "begins"), 20, "one is running")
             # Celery's own: of others' tasks there, one that runs for long would be run again.
             assert "\nunacked" not in redis.ask("KEYS", "unacked*")
-            ping = [probes.bin("celery"), "-A", f"{SLUG}.worker", "inspect", "ping"]
+            ping = celery(probes, "inspect", "ping")
             told = probes.run(*ping, DATA_DIR=str(tmp_path / "data"), **settings)
             assert "1 node online" in told  # not the other's, which could be told to stop
             statuses = [service.wait_for_task(task_id)["status"] for task_id in ids]
@@ -421,21 +418,16 @@ def test_celerys_options_for_logs_are_ignored(probes: Project, tmp_path: Path) -
 
 def refused_worker(probes: Project, tmp_path: Path, **settings: str) -> str:
     """Run a worker that must not start; returns its output."""
-    command = [probes.bin("celery"), "-A", f"{SLUG}.worker", "worker"]
     settings |= {"DATA_DIR": str(tmp_path / "data")}
-    return refusal(command, probes.path, tmp_path / "log", **settings)
+    return refusal(celery(probes, "worker"), probes.path, tmp_path / "log", **settings)
 
 
-def reason(output: str) -> str:
-    """Return the one line in which a program says why it ended, instead of a traceback."""
-    assert "Traceback" not in output
-    (line,) = [line for line in output.splitlines() if line.startswith("error: ")]
-    return line
-
-
-@pytest.mark.parametrize(
-    ("odd", "noted"),
-    [
+def test_what_would_end_each_worker_in_turn_is_not_noted_to_be_given_back(
+    probes: Project, redis: Redis
+) -> None:
+    code = f"from {SLUG}.taskqueue.redis import TAKE; print(TAKE)"
+    take = probes.run(probes.bin("python"), "-c", code)
+    kinds: list[tuple[dict[str, object], int]] = [
         ({}, 1),
         ({"body": 5}, 0),
         ({"headers": 5}, 0),
@@ -443,17 +435,13 @@ def reason(output: str) -> str:
         ({"content-encoding": 5}, 0),
         ({"properties": {**DELIVERY, "body_encoding": 5}}, 0),
         ({"properties": {"body_encoding": "base64"}}, 0),
-    ],
-)
-def test_what_would_end_each_worker_in_turn_is_not_noted_to_be_given_back(
-    probes: Project, redis: Redis, odd: dict[str, object], noted: int
-) -> None:
-    code = f"from {SLUG}.taskqueue.redis import TAKE; print(TAKE)"
-    take = probes.run(probes.bin("python"), "-c", code)
-    redis.ask("LPUSH", "forged", message := forged(**odd))
-    assert message in redis.ask("EVAL", take, "3", "forged", "forged.noted", "forged.index", "1")
-    assert redis.ask("HLEN", "forged.noted") == f":{noted}\r\n"
-    redis.ask("DEL", "forged.noted", "forged.index")
+    ]
+    keys = "forged", "forged.noted", "forged.index"
+    for odd, noted in kinds:
+        redis.ask("LPUSH", "forged", message := forged(**odd))
+        assert message in redis.ask("EVAL", take, "3", *keys, "1")
+        assert redis.ask("HLEN", "forged.noted") == f":{noted}\r\n", odd
+        redis.ask("DEL", "forged.noted", "forged.index")
 
 
 class OldRedis(Redis):
@@ -566,9 +554,8 @@ def test_a_name_that_nobody_can_look_up_ends_the_worker_with_one_line(
 def test_a_url_that_cannot_be_used_stops_the_start(
     probes: Project, tmp_path: Path, name: str, url: str
 ) -> None:
-    uvicorn = [probes.bin("uvicorn"), f"{SLUG}.main:app", "--port", str(free_port())]
     settings = {"DATA_DIR": str(tmp_path / "data"), name: url}
-    output = refusal(uvicorn, probes.path, tmp_path / "log", **settings)
+    output = refusal(uvicorn(probes), probes.path, tmp_path / "log", **settings)
     assert name in reason(output)
     assert "hidden" not in output
 

@@ -460,13 +460,16 @@ def test_a_worker_takes_what_a_full_redis_holds(service: Service, broker: Redis)
 def test_what_is_no_message_does_not_stop_the_queue_for_ever(
     service: Service, broker: Redis
 ) -> None:
-    for message in ("", forged(body=5)):
+    def send(message: str) -> None:
         worker = service.worker
         assert worker
         broker.ask("LPUSH", SLUG, message)
-        until(lambda worker=worker: not worker.alive(), 20, f"kombu refuses {message!r}")  # type: ignore[misc]
+        until(lambda: not worker.alive(), 20, f"kombu refuses {message!r}")
         assert broker.ask("HLEN", f"{SLUG}.unacked") == ":0\r\n", message  # it is not given back
         service.restart_worker()
+
+    for message in ("", forged(body=5)):
+        send(message)
     (task_id,) = add(service, "sleep 0")
     assert service.wait_for_task(task_id, 30)["status"] == "succeeded"
 

@@ -11,7 +11,7 @@ import pytest
 
 from harness.mail import mail_server, strict_mail_server
 from harness.project import SLUG, Project
-from harness.service import Process, Service, free_port, refusal, running, until
+from harness.service import Process, Service, free_port, refusal, running, until, uvicorn
 
 from .conftest import Install
 from .variants import VARIANTS
@@ -162,9 +162,8 @@ for subject in ("Hi\\nBcc: eve@example.com", "=?utf-8?q?Hi=0ABcc:_eve=40example.
 def test_a_sender_that_is_no_address_stops_the_start(
     project: Project, tmp_path: Path, sender: str
 ) -> None:
-    command = [project.bin("uvicorn"), f"{SLUG}.main:app", "--port", str(free_port())]
     settings = {"DATA_DIR": str(tmp_path / "data"), "EMAIL_FROM": sender}
-    output = refusal(command, project.path, tmp_path / "log", **settings)
+    output = refusal(uvicorn(project), project.path, tmp_path / "log", **settings)
     assert output.startswith("error: EMAIL_FROM: must be one address")
     assert len(output.splitlines()) == 1
 

@@ -11,7 +11,7 @@ import trustme
 
 from harness.project import SLUG, Project
 from harness.servers import RabbitMQ, Redis, Server
-from harness.service import UPGRADE, Process, Service, free_port, refusal, running, until
+from harness.service import UPGRADE, Process, Service, free_port, refusal, running, until, uvicorn
 
 from .conftest import Install, forged, started
 from .variants import FULL
@@ -191,11 +191,10 @@ def test_nobody_else_can_read_what_is_kept(service: Service) -> None:
 def test_production_hides_the_docs_and_reads_its_key_from_a_file(
     project: Project, tmp_path: Path
 ) -> None:
-    command = [project.bin("uvicorn"), f"{SLUG}.main:app", "--port", str(free_port())]
     (tmp_path / "api_key").write_text("")
     settings = {"ENVIRONMENT": "production", "SECRETS_DIR": str(tmp_path)}
     settings["DATA_DIR"] = str(tmp_path / "data")
-    output = refusal(command, project.path, tmp_path / "log", **settings)
+    output = refusal(uvicorn(project), project.path, tmp_path / "log", **settings)
     assert "error: API_KEY must be set" in output
     (tmp_path / "api_key").write_text("from a file\n")
     for pages, status in [("", 404), ("true", 200)]:
@@ -219,10 +218,10 @@ def test_production_hides_the_docs_and_reads_its_key_from_a_file(
 def test_a_bad_setting_ends_several_processes_too(
     project: Project, tmp_path: Path, name: str, value: str
 ) -> None:
-    options = ["--workers", "2", "--port", str(free_port())]
-    command = [project.bin("uvicorn"), f"{SLUG}.main:app", *options]
     settings = {"DATA_DIR": str(tmp_path / "data"), name: value}
-    process = Process(command, project.path, tmp_path / "log", **settings)
+    process = Process(
+        uvicorn(project, "--workers", "2"), project.path, tmp_path / "log", **settings
+    )
     try:
         until(lambda: not process.alive(), 20, "it stops")  # with uvicorn's code, which is 0
     finally:

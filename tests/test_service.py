@@ -10,8 +10,18 @@ from typing import Any
 import pytest
 
 from harness.mail import Mailbox
-from harness.project import SLUG, Project
-from harness.service import UPGRADE, Process, Service, free_port, refusal, running, until
+from harness.project import Project
+from harness.service import (
+    UPGRADE,
+    Process,
+    Service,
+    celery,
+    free_port,
+    refusal,
+    running,
+    until,
+    uvicorn,
+)
 
 from .conftest import Bake, on_each_backend
 from .variants import OPTIONS, Variant
@@ -169,9 +179,8 @@ def test_a_bad_setting_stops_the_start_with_one_line_for_each(
     named: list[str],
 ) -> None:
     settings = {"DATA_DIR": str(tmp_path / "data")} | settings
-    command = [installed.bin("uvicorn"), f"{SLUG}.main:app", "--port", str(free_port())]
-    if variant.celery:  # a bad CELERY_BROKER_URL stops uvicorn there
-        command = [installed.bin("celery"), "-A", f"{SLUG}.worker", "worker"]
+    # A bad CELERY_BROKER_URL stops uvicorn there.
+    command = celery(installed, "worker") if variant.celery else uvicorn(installed)
     output = refusal(command, installed.path, tmp_path / "log", **settings)
     lines = [line for line in output.splitlines() if line.startswith("error: ")]
     assert len(lines) == len(named), output
@@ -182,8 +191,7 @@ def test_a_bad_setting_stops_the_start_with_one_line_for_each(
 @on_each_backend
 def test_a_taken_port_is_said(installed: Project, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = str(taken.getsockname()[1])
-        command = [installed.bin("uvicorn"), f"{SLUG}.main:app", "--port", port]
+        command = uvicorn(installed, port=taken.getsockname()[1])
         log = tmp_path / "log"
         output = refusal(command, installed.path, log, DATA_DIR=str(tmp_path / "data"))
         assert "address already in use" in output
