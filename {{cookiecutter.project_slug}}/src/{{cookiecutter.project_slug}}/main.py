@@ -21,7 +21,7 @@ from .api.health import router as health
 from .api.items import router as items
 {% endif %}
 from .api.page import router as page
-from .api.security import internal_error, require_api_key, security_headers
+from .api.security import require_api_key, security_headers
 from .api.tasks import router as tasks
 from .logs import configure_logging
 from .metrics import request_metrics
@@ -62,7 +62,7 @@ def create_app() -> FastAPI:
         openapi_url="/openapi.json" if settings.pages else None,  # None: no /docs, no /redoc
         max_body_size=65_536,  # bytes; an endpoint that takes more has its own
         redirect_slashes=False,  # behind TLS it may be to http://, with the client's key
-        exception_handlers={Unavailable: unavailable, Exception: internal_error},
+        exception_handlers={Unavailable: unavailable},
         # Where OTEL_EXPORTER_OTLP_ENDPOINT is set. Traces only: logs have the texts of errors.
         telemetry={"auto_configure": True, "metrics": False, "logs": False},
     )

@@ -3,8 +3,7 @@
 import secrets
 from typing import Annotated
 
-from fastapi import HTTPException, Request, Security
-from fastapi.responses import JSONResponse
+from fastapi import HTTPException, Security
 from fastapi.security import APIKeyHeader
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -21,11 +20,6 @@ HEADERS = [
     (b"referrer-policy", b"no-referrer"),
     (b"x-content-type-options", b"nosniff"),
 ]
-
-
-async def internal_error(_: Request, _error: Exception) -> JSONResponse:
-    """Return the 500 for an error that nobody caught."""
-    return JSONResponse({"detail": "Internal Server Error"}, 500)
 
 
 async def require_api_key(given: Annotated[str | None, Security(api_key_header)]) -> None:
