@@ -438,6 +438,22 @@ def test_processes_that_log_at_once_tear_no_line(project: Project, data_dir: Pat
     assert written == Counter({letter * 50_000: 50 for letter in "abcdefgh"})
 
 
+def test_a_disk_that_takes_a_part_of_a_line_tears_none(project: Project, data_dir: Path) -> None:
+    code = """
+import resource
+from task_service.tasks.log import write_log
+write_log("before")
+resource.setrlimit(resource.RLIMIT_FSIZE, (10, resource.RLIM_INFINITY))
+try:
+    write_log("during")
+except OSError:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    write_log("after")
+"""
+    project.run(project.bin("python"), "-c", code, DATA_DIR=str(data_dir))
+    assert (data_dir / "log.txt").read_text() == "before\nafter\n"
+
+
 @pytest.mark.parametrize(
     ("declared", "error"),
     [
