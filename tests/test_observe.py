@@ -284,6 +284,12 @@ def test_metrics_add_up_over_all_processes(watched: Watched) -> None:
     assert found["tasks_waiting"] == 0
 
 
+def test_metrics_are_named_and_explained_as_prometheus_asks(watched: Watched) -> None:
+    need("promtool")
+    for url in watched.metrics:
+        subprocess.run(["promtool", "check", "metrics"], input=get(url).content, check=True)
+
+
 def test_prometheus_fills_every_panel_of_the_dashboard(watched: Watched) -> None:
     text = watched.project.read("monitoring/dashboard.json")
     dashboard = json.loads(text)

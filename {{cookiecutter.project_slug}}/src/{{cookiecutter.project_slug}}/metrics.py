@@ -92,7 +92,8 @@ def registry() -> CollectorRegistry:
 
 def exposition(gauges: dict[str, float]) -> bytes:
     """Return the metrics in Prometheus' text format, with gauges that are known only now."""
-    lines = [f"# TYPE {name} gauge\n{name} {gauges[name]}\n" for name in gauges]
+    about = "# HELP {0} Of tasks that wait to be run.\n# TYPE {0} gauge\n{0} {1}\n"
+    lines = [about.format(name, gauges[name]) for name in gauges]
     return generate_latest(registry()) + "".join(lines).encode()
 
 
