@@ -1,8 +1,8 @@
 """The HTTP service: ``uvicorn {{ cookiecutter.project_slug }}.main:app``."""
 
+import contextlib
 import gc
 import re
-from contextlib import suppress
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, metadata
 from typing import Any
@@ -66,7 +66,7 @@ def create_app() -> FastAPI:
         # Where OTEL_EXPORTER_OTLP_ENDPOINT is set. Traces only: logs have the texts of errors.
         telemetry={"auto_configure": True, "metrics": False, "logs": False},
     )
-    with suppress(PackageNotFoundError):  # run from its sources, not installed
+    with contextlib.suppress(PackageNotFoundError):  # run from its sources, not installed
         package = metadata("{{ cookiecutter.project_slug }}")
         app.summary, app.version = package["Summary"], package["Version"]
     hosts = [*settings.allowed_hosts.split(","), "127.0.0.1"]  # by which health checks call it

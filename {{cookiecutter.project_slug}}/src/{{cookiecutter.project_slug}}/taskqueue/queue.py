@@ -1,9 +1,9 @@
 """``TaskQueue``: what an endpoint takes to enqueue tasks, on a router of ``TaskRoute``."""
 
+import contextlib
+import math
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from functools import lru_cache
-from math import inf
 from typing import Annotated, Any
 
 from fastapi import BackgroundTasks, Depends, FastAPI, HTTPException, Request, Response
@@ -85,7 +85,7 @@ async def _store(request: Request, calls: list[Call], response: Response) -> Non
 @lru_cache  # a look takes a tenth of a millisecond
 def _status_path(app: FastAPI) -> str:
     """Return what comes before a task's id, with any prefix of its router; "" where it has none."""
-    with suppress(NoMatchFound):
+    with contextlib.suppress(NoMatchFound):
         return app.url_path_for("read_task", task_id="-").removesuffix("-")
     return ""
 
@@ -96,7 +96,7 @@ async def _pending_tasks(request: HTTPConnection) -> PendingTasks:  # a WebSocke
     if request.headers.get("Sec-Fetch-Site") == "cross-site" and not get_settings().api_key:
         raise HTTPException(403, "A page of another site can start tasks only with an API_KEY.")
     # FastAPI refuses a body that no endpoint reads only as the response goes out: too late.
-    limit = request.scope.get(MAX_BODY_SIZE_SCOPE_KEY, inf)
+    limit = request.scope.get(MAX_BODY_SIZE_SCOPE_KEY, math.inf)
     if float(request.headers.get("Content-Length", 0)) > limit:  # int() takes 4300 digits only
         raise HTTPException(413, "Content Too Large")
     pending: PendingTasks | None = request.scope.get("pending_tasks")

@@ -1,6 +1,7 @@
 """How a task is written, stored, run and reported; the same for every backend."""
 
 import asyncio
+import contextlib
 import inspect
 import json
 import logging
@@ -8,7 +9,6 @@ import random
 import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from datetime import datetime
@@ -203,7 +203,7 @@ def _run(call: Call, number: int) -> Outcome:
 def _retry_or_fail(call: Call, number: int, error: BaseException | None = None) -> Outcome:
     text = kind = type(error).__name__ if error else "its process died"
     if error:
-        with suppress(Exception):  # of an error that fails to tell its text
+        with contextlib.suppress(Exception):  # of an error that fails to tell its text
             text += f": {error}"
     # What every store can take.
     text = text.encode(errors="replace").decode().replace("\0", "?")[:1000]
