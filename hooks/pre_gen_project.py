@@ -120,11 +120,8 @@ def shortened(answer: object) -> str:
 
 def main(answers: dict[str, object]) -> None:
     """Exit with 1, having said why, unless every answer is good."""
-    lines = problems(answers)
-    for line in lines:
-        print(f"error: {line}", file=sys.stderr)
-    if lines:
-        sys.exit(1)
+    if found := problems(answers):
+        sys.exit("\n".join(f"error: {problem}" for problem in found))
 
 
 if __name__ == "__main__":
