@@ -462,6 +462,27 @@ def test_what_would_end_each_worker_in_turn_is_not_noted_to_be_given_back(
         redis.ask("DEL", "forged.noted", "forged.index")
 
 
+OUTAGE = f"""
+import itertools
+
+from kombu.utils import functional
+
+from {SLUG}.worker import app
+
+seconds = itertools.count()
+functional.sleep = lambda _: next(seconds) < 300 or exit()
+app.worker_main(["worker"])
+"""
+
+
+def test_a_worker_looks_often_whether_its_broker_is_back(probes: Project, tmp_path: Path) -> None:
+    settings = {"CELERY_BROKER_URL": f"redis://127.0.0.1:{free_port()}", "DATA_DIR": str(tmp_path)}
+    told = probes.run(probes.bin("python"), "-c", OUTAGE, **settings)
+    waits = [float(wait) for wait in re.findall(r"Trying again in ([\d.]+)", told)]
+    assert len(waits) > 10
+    assert max(waits) <= 10  # seconds of the 15 in which it resumes
+
+
 class OldRedis(Redis):
     """What Debian 11 and Ubuntu 22.04 have, in the one respect that counts."""
 
