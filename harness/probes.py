@@ -30,7 +30,8 @@ def probe(what: str) -> None:
             subprocess.run(["true"], check=True)  # noqa: S607
         case ["fork"]:
             multiprocessing.Process(target=time.time).start()
-        case ["die"]:
+        case ["die", *seconds]:
+            time.sleep(sum(map(float, seconds)))
             os.kill(os.getpid(), signal.SIGKILL)
         case ["die-once"] if begun == 1:
             os.kill(os.getpid(), signal.SIGKILL)

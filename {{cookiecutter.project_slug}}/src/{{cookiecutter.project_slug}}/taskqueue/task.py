@@ -26,6 +26,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+DIED = "its process died"
 REGISTRY: dict[str, "Task[..., Any]"] = {}
 _task_id: ContextVar[str] = ContextVar("task_id")
 _added: ContextVar[list["Call"]] = ContextVar("added")  # by the task that is running
@@ -201,7 +202,7 @@ def _run(call: Call, number: int) -> Outcome:
 
 
 def _retry_or_fail(call: Call, number: int, error: BaseException | None = None) -> Outcome:
-    text = kind = type(error).__name__ if error else "its process died"
+    text = kind = type(error).__name__ if error else DIED
     if error:
         with contextlib.suppress(Exception):  # of an error that fails to tell its text
             text += f": {error}"
