@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.project import SLUG, TEMPLATE, Project, environment
+from harness.project import SLUG, TEMPLATE, Project, bake, environment
 from hooks.post_gen_project import next_steps
 from hooks.pre_gen_project import problems, slug_problem
 
@@ -184,6 +184,13 @@ def test_what_is_no_choice_is_named_in_the_last_line_as_the_readme_says(
     assert all(word in last for word in answer.split("="))
     readme = " ".join((TEMPLATE / "README.md").read_text("utf-8").split())
     assert "by the last line where its option has no such choice" in readme
+
+
+def test_cookiecutter_runs_jinja_on_the_command_line_as_the_readme_says(tmp_path: Path) -> None:
+    assert "TemplateSyntaxError" in refused(tmp_path, "full_name={{ x")
+    assert "42 Ltd" in bake(tmp_path, full_name="{{ 6 * 7 }} Ltd").read("LICENSE")
+    readme = " ".join((TEMPLATE / "README.md").read_text("utf-8").split())
+    assert "on the command line and in your configuration before they can be refused" in readme
 
 
 def test_a_name_without_a_letter_is_what_is_refused(tmp_path: Path) -> None:
