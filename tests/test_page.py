@@ -161,7 +161,7 @@ def test_a_task_is_watched_from_queued_to_succeeded(
         last = row(page, addresses[-1])
         expect(last).to_have_class("running")
         expect(last).to_have_class("succeeded")
-        expect(last).to_contain_text("send_email")
+        expect(last.locator(".facts")).to_have_text(re.compile(r"^send_email · \d+\.\d s$"))
         check(page)
         assert seen(page, addresses[-1]) == ["queued", "running", "succeeded"]
         expect(page.locator("#news")).to_have_text("jean@example.com: succeeded.")
@@ -204,6 +204,7 @@ def test_a_bad_field_is_named(service: Service, open_page: Open) -> None:
     expect(page.locator("#email-message")).to_have_text(
         "email: value is not a valid email address: An email address must have an @-sign."
     )
+    expect(page.locator("#email-message")).to_have_class("problem")
     expect(field).to_have_attribute("aria-invalid", "true")
     expect(field).to_have_accessible_description(page.locator("#email-message").inner_text())
     expect(field).to_be_focused()
@@ -356,6 +357,10 @@ def test_the_same_news_is_told_again(service: Service, open_page: Open) -> None:
     page.evaluate('sessionStorage.tasks = \'[{ "task_id": "none", "label": "Old" }]\'')
     page.reload()
     expect(page.locator("#news")).to_have_text("Old: unknown, The service has forgotten this task.")
+    looks: list[str] = []
+    page.on("request", lambda request: looks.append(request.url))
+    page.wait_for_timeout(600)  # more than the pause between two looks
+    assert looks == [], "what is over is looked at again"
 
 
 @one_backend

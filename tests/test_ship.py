@@ -174,6 +174,7 @@ def test_compose_is_valid_and_fits_the_image(bake: Bake, backend: str, email: bo
     if backend == "Celery":
         assert services["broker"]["command"].split() == ["redis-server", "--appendonly", "yes"]
         assert services["broker"]["restart"] == "unless-stopped"
+        assert services["broker"]["volumes"] == ["broker:/data"]  # where Redis' image keeps it
         for service in built.values():
             assert service["environment"]["CELERY_BROKER_URL"].startswith("redis://broker:")
         # Where the README has Prometheus look.
@@ -258,6 +259,10 @@ def test_the_manifest_is_valid_and_fits_the_image(bake: Bake, backend: str) -> N
         assert container["image"].endswith(":0.1.0")
         assert container["resources"]["requests"].keys() == {"cpu", "memory"}
         assert container["resources"]["limits"].keys() == {"memory"}
+        asked, most = (
+            int(it["memory"].removesuffix("Mi")) for it in container["resources"].values()
+        )
+        assert asked < most
         written = {mount["mountPath"] for mount in container["volumeMounts"]}
         assert written == {base["VOLUME"], "/tmp"}  # noqa: S108, the image's
         claims = document["spec"].get("volumeClaimTemplates", [])
@@ -306,7 +311,9 @@ def test_the_manifest_is_valid_and_fits_the_image(bake: Bake, backend: str) -> N
     else:  # the journal is one machine's
         assert workloads["api"]["kind"] == "StatefulSet"
         assert workloads["api"]["spec"]["replicas"] == 1
+        assert workloads["api"]["spec"]["serviceName"] == service["metadata"]["name"]
         (claim,) = workloads["api"]["spec"]["volumeClaimTemplates"]
+        assert claim["spec"]["accessModes"] == ["ReadWriteOnce"]
         assert {"name": claim["metadata"]["name"], "mountPath": base["VOLUME"]} in (
             api["volumeMounts"]
         )
@@ -346,7 +353,8 @@ def test_the_workflow_passes_the_linters(bake: Bake, backend: str) -> None:
     for action in actions:
         assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", action), action
     parsed = load(project, ".github/workflows/ci.yml")
-    assert parsed[True].keys() == {"push", "pull_request"}  # YAML 1.1 reads `on` as a boolean
+    # YAML 1.1 reads `on` as a boolean. The README has `git init -b main`.
+    assert parsed[True] == {"push": {"branches": ["main"]}, "pull_request": None}
     assert parsed["permissions"] == {"contents": "read"}
     assert parsed["concurrency"]["cancel-in-progress"]
     built = [command for command in commands(project) if command.startswith(ENGINE)]
@@ -381,6 +389,7 @@ def test_the_pipeline_fits_the_published_schema(bake: Bake, backend: str) -> Non
     assert renovate["lockFileMaintenance"]["enabled"]  # else uv.lock is never updated
     # Else what tells no time waits for ever: uv.lock, and images that are not Docker Hub's.
     # https://docs.renovatebot.com/key-concepts/minimum-release-age/
+    assert renovate["minimumReleaseAge"] == "7 days"  # as Dependabot's cooldown
     assert renovate["minimumReleaseAgeBehaviour"] == "timestamp-optional"
     # What is run for the other CI below is all that this one runs.
     rest = commands(bake(task_backend=backend))
@@ -511,4 +520,5 @@ def test_the_development_container_installs_what_the_readme_says(bake: Bake) -> 
     container = json.loads(project.read(".devcontainer/devcontainer.json"))
     assert container["onCreateCommand"] == "pipx install uv"
     assert container["postCreateCommand"] == "uv sync"
+    assert container["forwardPorts"] == [8000]
     assert "\nuv sync\n" in project.read("README.md")
