@@ -105,7 +105,7 @@ class Settings(BaseSettings):
     smtp_starttls: bool = True
     smtp_timeout: Seconds = 10.0  # seconds
     email_from: Annotated[str, AfterValidator(mailbox)] | None = None  # or: name <address>
-    mails_per_minute: Annotated[int, Field(ge=1, le=1_000_000)] = 120  # of a process; then a 429
+    mails_per_minute: Annotated[int, Field(ge=1, le=1_000_000)] = 300  # of a process; then a 429
 {% endif %}
 
     @model_validator(mode="after")
