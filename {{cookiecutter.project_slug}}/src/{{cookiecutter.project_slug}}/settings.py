@@ -157,7 +157,7 @@ def get_settings() -> Settings:
     warnings.filterwarnings("error", category=UserWarning, module="pydantic_settings")
     secrets = os.environ.get("SECRETS_DIR") or None
     try:
-        # Docker makes a folder where what it mounts is missing. Both would be no settings at all.
+        # Neither would be read, without a word: Docker makes a folder of a file that is missing.
         if os.path.isdir(".env") or (os.path.islink(".env") and not os.path.exists(".env")):
             raise OSError(".env is a folder, or a link to nothing")
         if not secrets and os.path.isdir("/run/secrets"):  # Docker's: a file for each secret

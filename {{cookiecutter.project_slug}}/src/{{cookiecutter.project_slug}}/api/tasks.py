@@ -8,7 +8,7 @@ from ..taskqueue import TaskBackend, TaskStatus
 
 router = APIRouter(prefix="/tasks", tags=["tasks"])
 
-# Or a UUID; anything else may be a path, or end up in a log.
+# As we make them, or a UUID; anything else may be a path, or end up in a log.
 TASK_ID = re.compile("[0-9a-f-]{32,36}")
 
 
