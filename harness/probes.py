@@ -22,6 +22,9 @@ def probe(what: str) -> None:
     match what.split():
         case ["sleep", seconds]:
             time.sleep(float(seconds))
+        case ["fail-late", seconds] if begun == 1:
+            time.sleep(float(seconds))
+            raise OSError("not yet")
         case ["stay"]:  # whatever asks it to end
             while True:
                 with contextlib.suppress(Exception):
