@@ -1,6 +1,7 @@
 """A rendered project: its files, its environment, its commands."""
 
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -8,6 +9,9 @@ from pathlib import Path
 
 TEMPLATE = Path(__file__).parent.parent
 SLUG = "task_service"
+EXAMPLE = TEMPLATE / "{{cookiecutter.project_slug}}" / ".env.example"
+# The machine may have them set for something else: API_KEY, for one.
+SETTINGS = re.findall(r"^(\w+)=", EXAMPLE.read_text("utf-8"), re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -73,10 +77,10 @@ class Project:
 
 
 def environment(**settings: str) -> dict[str, str]:
-    """Return this process's environment with ``uv`` at hand and without its virtual environment."""
+    """Return this process's environment with ``uv`` at hand, without its virtual environment."""
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
     # Without bytecode a service compiles itself at every start, which takes longer than the rest.
-    unwanted = {"VIRTUAL_ENV", "PYTHONDONTWRITEBYTECODE"}
+    unwanted = {"VIRTUAL_ENV", "PYTHONDONTWRITEBYTECODE", *SETTINGS}
     inherited = {k: v for k, v in os.environ.items() if k not in unwanted}
     return inherited | {"PATH": path} | settings
 

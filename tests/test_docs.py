@@ -82,7 +82,8 @@ def demo(*options: str, **settings: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_demo_shows_what_the_readme_says(tmp_path: Path) -> None:
     assert "\nmake demo  " in README
-    result = demo(TMPDIR=str(tmp_path))
+    others = {"API_KEY": "another program's", "http_proxy": "http://127.0.0.1:1"}
+    result = demo(TMPDIR=str(tmp_path), **others)
     assert result.returncode == 0, result.stderr
     assert "\nAll as promised" in result.stdout
     (url,) = set(re.findall(r"http://127\.0\.0\.1:\d+/(?=items)", result.stdout))
