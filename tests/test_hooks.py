@@ -62,6 +62,7 @@ GOOD: dict[str, object] = {
         ("project_short_description", "a\u202eb", "U+202E"),
         ("full_name", "a\u2028b", "U+2028"),
         ("full_name", "a\u2029b", "U+2029"),
+        ("full_name", "a\u2069b", "U+2069"),
         ("full_name", "a\udcffb", "U+DCFF"),  # a byte that was no text on the command line
         ("project_name", "0.0.0.0", "letter"),  # noqa: S104
         ("project_name", "/tmp/x", "begin with /"),  # noqa: S108
@@ -72,6 +73,8 @@ GOOD: dict[str, object] = {
         ("email", "ada", "you@example.com"),
         ("email", "a..b@example.com", "you@example.com"),
         ("email", "a@-.com", "you@example.com"),
+        ("email", "é@example.com", "you@example.com"),
+        ("email", f"{'a' * 65}@example.com", "you@example.com"),
         ("email", "a@b", "you@example.com"),
         ("email", 'a"b@example.com', "you@example.com"),
         ("email", "a{{b@example.com", "{{, which begins an instruction"),
