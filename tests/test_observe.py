@@ -295,10 +295,17 @@ def test_prometheus_fills_every_panel_of_the_dashboard(watched: Watched) -> None
     dashboard = json.loads(text)
     told = re.findall(r"^# TYPE (\w+)", get(watched.metrics[0]).text, re.MULTILINE)
     assert [name for name in told if name not in text] == []
+    (source,) = dashboard["templating"]["list"]
     for panel in dashboard["panels"]:
+        assert panel["datasource"]["uid"] == f"${{{source['name']}}}"
         for target in panel["targets"]:
             query = target["expr"].replace("$__rate_interval", "1m")
             until(lambda query=query: watched.query(query), 60, panel["title"])  # type: ignore[misc]
+            seconds = panel["fieldConfig"]["defaults"]["unit"] == "s"
+            assert seconds == bool(re.search(r"seconds(_bucket)?\{", query)), panel["title"]
+            assert ("quantile(0.95" in query) == ("Slowest 5 %" in panel["title"])
+    places = [tuple(panel["gridPos"].values()) for panel in dashboard["panels"]]
+    assert len(set(places)) == len(places)
     up = until(lambda: watched.query("up == 1"), 60, "all is up")
     assert len(up) == len(watched.metrics)
 
