@@ -380,6 +380,7 @@ HEALTHY = {
     f"up{{{JOB}}}": "1x30",
     HTTP % 202: "0+600x30",
     HTTP % 500: "0+12x30",  # two of a hundred
+    HTTP % 422: "0+60x30",  # the clients' errors
     ATTEMPTS % "succeeded": "0+10x30",
     ATTEMPTS % "retrying": "0+1x30",
     ATTEMPTS % "failed": "0x30",
