@@ -114,42 +114,23 @@ def patch() -> Iterator[pytest.MonkeyPatch]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _bytecode_of_libraries(place: Path, patch: pytest.MonkeyPatch) -> None:
-    """Compile the libraries once for all environments: it takes longer than to start a service."""
+def _surroundings(
+    place: Path, tmp_path_factory: pytest.TempPathFactory, patch: pytest.MonkeyPatch
+) -> None:
+    """Give tools what spares them work, and keep a developer's machine and the tests apart."""
+    # The libraries are compiled once for all environments: it takes longer than to start a service.
     patch.setenv("SHARED_BYTECODE", str(place / "bytecode"))
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _configuration_of_git(
-    tmp_path_factory: pytest.TempPathFactory, patch: pytest.MonkeyPatch
-) -> None:
-    """Keep a developer's own configuration of git out, but for whose repositories it may read."""
-    path = tmp_path_factory.mktemp("git") / "config"
-    path.write_text("[user]\n\tname = Ada\n\temail = ada@example.com\n[safe]\n\tdirectory = *\n")
-    patch.setenv("GIT_CONFIG_GLOBAL", str(path))
-    patch.setenv("GIT_CONFIG_NOSYSTEM", "1")
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _hooks_of_cookiecutter(
-    tmp_path_factory: pytest.TempPathFactory, patch: pytest.MonkeyPatch
-) -> None:
-    """Keep what cookiecutter leaves of each bake, its hooks, with what pytest clears away."""
-    patch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("hooks")))
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _folders_of_pytest(tmp_path_factory: pytest.TempPathFactory, patch: pytest.MonkeyPatch) -> None:
-    """Keep projects' own tests apart: two that clear away one old folder at once fail."""
-    patch.setenv("PYTEST_DEBUG_TEMPROOT", str(tmp_path_factory.mktemp("pytest")))
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _types_of_libraries(
-    tmp_path_factory: pytest.TempPathFactory, patch: pytest.MonkeyPatch
-) -> None:
-    """Keep mypy's cache from one project to the next: most of its work is the libraries'."""
+    # mypy's cache goes from one project to the next: most of its work is the libraries'.
     patch.setenv("MYPY_CACHE_DIR", str(tmp_path_factory.mktemp("mypy")))
+    # Of two projects' own tests that clear away one old folder at once, one fails.
+    patch.setenv("PYTEST_DEBUG_TEMPROOT", str(tmp_path_factory.mktemp("pytest")))
+    # Where cookiecutter leaves the hooks of each bake, pytest clears away.
+    patch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("hooks")))
+    git = tmp_path_factory.mktemp("git") / "config"
+    # A developer's own is kept out, but for whose repositories may be read.
+    git.write_text("[user]\n\tname = Ada\n\temail = ada@example.com\n[safe]\n\tdirectory = *\n")
+    patch.setenv("GIT_CONFIG_GLOBAL", str(git))
+    patch.setenv("GIT_CONFIG_NOSYSTEM", "1")
 
 
 @pytest.fixture(scope="session", autouse=True)
