@@ -287,18 +287,24 @@ def test_two_services_on_one_folder_fail_each_others_tasks(
         process.stop()
 
 
-def test_a_corrupt_journal_is_set_aside(project: Project, data_dir: Path) -> None:
+def test_a_corrupt_journal_is_set_aside_as_it_is(project: Project, data_dir: Path) -> None:
     with running(project, data_dir) as service:
-        probe(service, "sleep 0")
+        probe(service, *["sleep 0"] * 200)
+    with running(project, data_dir) as service:
+        probe(service, "sleep 30")
+        service.kill()
     path = data_dir / "tasks" / "journal.db"
-    spoiled = path.read_bytes()[:50] + b"spoiled" * 1000
+    spoiled = path.read_bytes()[:4096] + b"spoiled" * 1000
     path.write_bytes(spoiled)
+    latest = (data_dir / "tasks" / "journal.db-wal").read_bytes()
     with running(project, data_dir) as service:
         (task_id,) = probe(service, "sleep 0")
         assert service.wait_for_task(task_id)["status"] == "succeeded"
-        assert service.api.output().count("set aside") == 1
+        (line,) = [line for line in service.api.output().splitlines() if "is corrupt" in line]
+        assert "set aside" in line
     (aside,) = path.parent.glob("journal.db.corrupt-*[0-9]")
     assert aside.read_bytes() == spoiled
+    assert Path(f"{aside}-wal").read_bytes() == latest
 
 
 def test_a_full_backlog_is_a_503_until_there_is_room(project: Project, data_dir: Path) -> None:
