@@ -55,9 +55,9 @@ def run(project: Project, folder: Path) -> None:
             ("rendered, RabbitMQ", contenders[1], rabbit),
         ]
         for number in range(ROUNDS):
-            for name, contender, messages in places:
+            for name, contender, broker in places:
                 settings = {
-                    "CELERY_BROKER_URL": messages.url,
+                    "CELERY_BROKER_URL": broker.url,
                     "CELERY_RESULT_BACKEND": redis.url if contender.name == "rendered" else "",
                 }
                 progress(f"round {number + 1} of {ROUNDS}, {name}")
