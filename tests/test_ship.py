@@ -357,12 +357,14 @@ def test_the_workflow_passes_the_linters(bake: Bake, backend: str) -> None:
     assert parsed[True] == {"push": {"branches": ["main"]}, "pull_request": None}
     assert parsed["permissions"] == {"contents": "read"}
     assert parsed["concurrency"]["cancel-in-progress"]
+    assert "github.ref" in parsed["concurrency"]["group"]  # nobody else's runs
     built = [command for command in commands(project) if command.startswith(ENGINE)]
     worker = ["docker build --target worker ."] if backend == "Celery" else []
     assert built == [*worker, "docker build ."]
     for job in parsed["jobs"].values():
         (checkout,) = (s for s in job["steps"] if "checkout" in s.get("uses", ""))
         assert checkout["with"] == {"persist-credentials": False}
+        assert job["timeout-minutes"] <= 15  # six hours otherwise
 
 
 def test_the_templates_own_workflow_passes_the_linters() -> None:
