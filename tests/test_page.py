@@ -484,6 +484,7 @@ def test_without_a_task_it_shows_how_a_first_one_gets_its_form(
         page.get_by_label("Report").fill("sales")
         page.get_by_role("button", name="Export").click()
         expect(row(page, "sales")).to_have_class("succeeded")
+        expect(page.get_by_text("Accepted.")).to_be_visible()  # its endpoint has no message
         check(page)
 
 
