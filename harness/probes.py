@@ -22,9 +22,6 @@ def probe(what: str) -> None:
     match what.split():
         case ["sleep", seconds]:
             time.sleep(float(seconds))
-        case ["fail-late", seconds] if begun == 1:
-            time.sleep(float(seconds))
-            raise OSError("not yet")
         case ["stay"]:  # whatever asks it to end
             while True:
                 with contextlib.suppress(Exception):
@@ -44,7 +41,9 @@ def probe(what: str) -> None:
             raise OSError("never")
         case ["add", *rest]:
             add_task(probe, "sleep 0")
-            if rest and begun < 2:
+            if "late" in rest:
+                time.sleep(6)
+            if "again" in rest and begun < 2:
                 raise OSError("not yet")
         case ["refuse"]:
             raise ValueError("no")
