@@ -439,6 +439,7 @@ def test_a_task_is_kept_when_its_worker_dies_as_it_takes_it(service: Service) ->
 def test_a_worker_takes_what_a_full_redis_holds(service: Service, broker: Redis) -> None:
     assert service.worker
     broker.ask("CONFIG", "SET", "maxmemory", "1")
+    full_since = time.time()
     time.sleep(1.5)  # the worker's wait for a task, which had begun before, ends
     os.kill(service.worker.pid, signal.SIGSTOP)
     broker.ask("CONFIG", "SET", "maxmemory", "0")
@@ -450,12 +451,34 @@ def test_a_worker_takes_what_a_full_redis_holds(service: Service, broker: Redis)
     looks = re.search(r"cmdstat_eval:calls=(\d+)", broker.ask("INFO", "commandstats"))
     assert looks
     assert int(looks[1]) < 200  # for some 5 s, in which a busy loop has thousands
+    (file,) = service.data_dir.glob("*.alive")  # what ends a worker here, a new one can't mend
+    until(lambda: file.stat().st_mtime > full_since + 2, 10, "it says that it lives")
     broker.ask("CONFIG", "SET", "maxmemory", "0")
     ids += add(service, "sleep 0")
     for task_id in ids:
         assert service.wait_for_task(task_id, 60)["status"] == "succeeded"
     assert sorted(those_that(service, "begins")) == sorted(ids)
     assert service.worker.alive()
+
+
+@pytest.mark.parametrize("broker", ["Redis"], indirect=True)
+def test_a_worker_that_starts_on_a_full_redis_leaves_no_connection_open(
+    service: Service, broker: Redis
+) -> None:
+    assert service.worker
+    service.worker.kill()
+    broker.ask("CONFIG", "SET", "maxmemory", "1")
+    worker = service.worker = service.start_worker()
+
+    def open_files(fives: int) -> int:
+        until(lambda: worker.output().count("5 in 1s") >= fives, 30, "it tries again and again")
+        return len(os.listdir(f"/proc/{worker.pid}/fd"))
+
+    before = open_files(1)
+    assert open_files(4) < before + 10
+    broker.ask("CONFIG", "SET", "maxmemory", "0")
+    (task_id,) = add(service, "sleep 0")
+    assert service.wait_for_task(task_id)["status"] == "succeeded"
 
 
 @pytest.mark.parametrize("broker", ["Redis"], indirect=True)
