@@ -77,7 +77,7 @@ class Project:
 
 
 def environment(**settings: str) -> dict[str, str]:
-    """Return this process's environment with ``uv`` at hand, without its virtual environment."""
+    """Return this process's environment with ``uv``, but no virtual environment and no setting."""
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
     # Without bytecode a service compiles itself at every start, which takes longer than the rest.
     unwanted = {"VIRTUAL_ENV", "PYTHONDONTWRITEBYTECODE", *SETTINGS}
