@@ -22,6 +22,10 @@ def probe(what: str) -> None:
     match what.split():
         case ["sleep", seconds]:
             time.sleep(float(seconds))
+        case ["again", seconds]:
+            if begun == 1:
+                raise OSError("not yet")
+            time.sleep(float(seconds))
         case ["stay"]:  # whatever asks it to end
             while True:
                 with contextlib.suppress(Exception):
