@@ -33,6 +33,11 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
+def urls(broker: Server, results: Server) -> dict[str, str]:
+    """Return the settings that name both."""
+    return {"CELERY_BROKER_URL": broker.url, "CELERY_RESULT_BACKEND": results.url}
+
+
 # Each worker has a Redis, see in_peace for RabbitMQ.
 @pytest.fixture(params=["redis", pytest.param("rabbitmq", marks=in_peace)])
 def settings(request: pytest.FixtureRequest, redis: Server, tmp_path: Path) -> dict[str, str]:
@@ -40,8 +45,8 @@ def settings(request: pytest.FixtureRequest, redis: Server, tmp_path: Path) -> d
     secrets = tmp_path / "secrets"
     secrets.mkdir()
     # Not in the environment, as they are in test_celery_faults.py: there Celery looks by itself.
-    (secrets / "celery_broker_url").write_text(broker.url, "utf-8")
-    (secrets / "celery_result_backend").write_text(redis.url, "utf-8")
+    for name, url in urls(broker, redis).items():
+        (secrets / name.lower()).write_text(url, "utf-8")
     return {"SECRETS_DIR": str(secrets)}
 
 
@@ -536,12 +541,11 @@ def test_a_task_that_no_queue_takes_is_refused(
     probes: Project, rabbitmq: RabbitMQ, redis: Redis, tmp_path: Path
 ) -> None:
     broker = rabbitmq.apart()
-    urls = {"CELERY_BROKER_URL": broker.url, "CELERY_RESULT_BACKEND": redis.url}
 
     def enqueue() -> httpx2.Response:
         return service.client.post("/probes/?what=sleep+0")
 
-    with running(probes, tmp_path / "data", **urls) as service:
+    with running(probes, tmp_path / "data", **urls(broker, redis)) as service:
         service.wait_for_task(add(service, "sleep 0")[0])
         assert service.worker
         service.worker.stop()  # it would declare the queue again

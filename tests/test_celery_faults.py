@@ -25,7 +25,7 @@ from harness.servers import RabbitMQ, Redis, Server
 from harness.service import Service, free_port, running, until
 
 from .conftest import forged, in_peace, started
-from .test_celery import add, probes, those_that
+from .test_celery import add, probes, those_that, urls
 
 __all__ = ["probes"]
 
@@ -61,10 +61,6 @@ def results(broker: Server, tmp_path: Path) -> Iterator[Redis]:
 def service(probes: Project, broker: Server, results: Redis, tmp_path: Path) -> Iterator[Service]:
     with running(probes, tmp_path / "data", **urls(broker, results)) as service:
         yield service
-
-
-def urls(broker: Server, results: Redis) -> dict[str, str]:
-    return {"CELERY_BROKER_URL": broker.url, "CELERY_RESULT_BACKEND": results.url}
 
 
 def work(service: Service) -> tuple[int, float]:
