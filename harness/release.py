@@ -33,6 +33,8 @@ def sections() -> dict[str, tuple[str, str]]:
 def problems(new: str) -> list[str]:
     """Return a line for each thing that keeps ``new`` from being released."""
     found = []
+    if git(TEMPLATE, "branch", "--show-current") != "main":
+        found.append("the branch is not main, from which releases are made")
     if git(TEMPLATE, "status", "--porcelain"):
         found.append("the working tree is not clean: commit or stash first")
     if not re.fullmatch(r"\d+\.\d+\.\d+", new):
@@ -66,7 +68,7 @@ def main() -> None:
         git(TEMPLATE, "tag", "--cleanup=whitespace", f"--message={message}", new, commit)
     except subprocess.CalledProcessError:
         sys.exit("error: git says why: nothing was tagged")
-    print(f"Tagged {new}. To publish it: git push origin main {new}")
+    print(f"Tagged {new}. To publish it: git push --atomic origin main {new}")
 
 
 if __name__ == "__main__":

@@ -74,13 +74,27 @@ def test_a_release_is_tagged_when_all_is_checked(template: Path) -> None:
     checked = git(template, "rev-parse", "HEAD")
     code, said = release(template)
     assert code == 0, said
-    assert "git push origin main 9.9.9" in said
     assert git(template, "rev-parse", "9.9.9^{commit}") == checked
     assert "### Added\n\n- All." in git(template, "tag", "--list", "--format=%(contents)", "9.9.9")
     ran = (template.parent / "ran").read_text().splitlines()
     assert [line for line in ran if not line.endswith(" with CI=true and tags: ")] == []
     for tool in ("ruff check", "ruff format --check", "mypy", "pytest", "pytest -m matrix or"):
         assert [line for line in ran if line.startswith(tool)], tool
+
+
+def test_a_push_as_it_says_publishes_all_or_nothing(template: Path) -> None:
+    remote = template.parent / "remote"
+    git(template, "clone", "--quiet", "--bare", str(template), str(remote))
+    git(template, "remote", "add", "origin", str(remote))
+    _, said = release(template)
+    push = said.rpartition("To publish it: ")[2].split()
+    assert subprocess.run(push, cwd=template, check=False).returncode == 0
+    assert git(remote, "rev-parse", "main") == git(template, "rev-parse", "main")
+    git(remote, "tag", "--delete", "9.9.9")
+    git(template, "push", "--quiet", "--force", "origin", f"{commit(template, 'Theirs')}:main")
+    git(template, "reset", "--quiet", "--hard", "HEAD^")
+    assert subprocess.run(push, cwd=template, check=False).returncode != 0
+    assert not git(remote, "tag", "--list", "9.9.9")
 
 
 def test_what_a_release_needs_is_not_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,6 +118,7 @@ def test_a_failing_check_keeps_it_from_being_tagged(tool: str, template: Path) -
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
+        ("another branch", "the branch is not main"),
         ("unclean", "not clean"),
         ("not a version", "not like 1.2.3"),
         ("tagged", "not above the last tag, 9.9.9"),
@@ -116,6 +131,8 @@ def test_a_failing_check_keeps_it_from_being_tagged(tool: str, template: Path) -
 def test_a_fault_is_named_and_nothing_is_tagged(fault: str, message: str, template: Path) -> None:
     today = date.today().isoformat()  # noqa: DTZ011
     match fault:
+        case "another branch":
+            git(template, "switch", "--quiet", "--create", "another")
         case "unclean":
             (template / "new").touch()
         case "not a version":
