@@ -41,8 +41,7 @@ def interpreter(version: str) -> str:
 
 def cells() -> Iterator[object]:
     """Yield every cell; `make test-matrix` runs all, the ordinary suite the ends."""
-    ends = [("3.11", "lowest-direct", variant) for variant in FULL]
-    ends.append(("3.13", "highest", FULL[-1]))
+    ends = [("3.11", "lowest-direct", FULL[-1]), *(("3.13", "highest", each) for each in FULL)]
     for python, resolution, variant in itertools.product(PYTHONS, RESOLUTIONS, VARIANTS):
         ordinary = (python, resolution, variant) in ends
         yield pytest.param(
