@@ -384,7 +384,9 @@ def test_the_pipeline_fits_the_published_schema(bake: Bake, backend: str) -> Non
         '$CI_PIPELINE_SOURCE == "merge_request_event"',
         "$CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH",
     ]
-    assert pipeline["default"]["interruptible"]
+    # No timeout: https://gitlab.com/gitlab-org/gitlab/-/work_items/213634
+    assert pipeline["default"] == {"interruptible": True}
+    assert pipeline["check"]["timeout"] == pipeline["build"]["timeout"] == "15 minutes"
     assert pipeline["build"]["services"] == [f"{pipeline['build']['image']}-dind"]
     renovate = load(project, "renovate.json")
     assert renovate["extends"] == ["config:recommended", "group:all", "schedule:weekly"]
