@@ -237,6 +237,21 @@ def test_the_users_own_configuration_answers(workplace: Path, home: Path) -> Non
     )
 
 
+def test_a_choice_of_another_template_in_it_is_warned_of_and_ends_what_is_taken_of_it(
+    workplace: Path, home: Path
+) -> None:
+    (home / ".cookiecutterrc").write_text(
+        "default_context:\n"
+        "  full_name: Jane Doe\n"
+        "  open_source_license: GPL-3.0\n"
+        "  email: jane@example.com\n"
+    )
+    result = run([*COOKIECUTTER, str(TEMPLATE), "--no-input"], workplace, home)
+    assert result.returncode == 0, result.stdout
+    assert "GPL-3.0 provided for choice variable open_source_license" in result.stdout
+    assert_renders(workplace / SLUG, full_name="Jane Doe")
+
+
 def test_a_zip_gives_the_same_project(repository: Path, workplace: Path, home: Path) -> None:
     archive = workplace / "template.zip"
     git(repository, "archive", "--prefix=template/", "--output", str(archive), "1.0")
