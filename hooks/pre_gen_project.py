@@ -28,8 +28,8 @@ TAKEN = """
 # What the standard library has in others of the Pythons on which the project runs.
 OTHER_STANDARD = """
     aifc annotationlib asynchat asyncore audioop cgi cgitb chunk compression crypt distutils imghdr
-    imp lib2to3 mailcap msilib nis nntplib ossaudiodev pipes smtpd sndhdr spwd sunau telnetlib uu
-    xdrlib
+    imp lib2to3 mailcap msilib nis nntplib ossaudiodev pipes profiling smtpd sndhdr spwd sre_compile
+    sre_constants sre_parse sunau telnetlib uu xdrlib
 """.split()  # noqa: SIM905
 DEVICES = {"con", "prn", "aux", "nul"} | {
     f"{name}{n}" for name in ("com", "lpt") for n in range(10)
@@ -64,7 +64,7 @@ def text_problem(text: str, longest: int) -> str:
 
 def taken_by(slug: str) -> str:
     """Return what else has this name, or nothing."""
-    if slug in (*keyword.kwlist, *keyword.softkwlist, "type"):  # the last one since Python 3.12
+    if slug in (*keyword.kwlist, *keyword.softkwlist, "type", "lazy"):  # since Python 3.12, 3.15
         return "is a word of Python"
     if slug in sys.stdlib_module_names or slug in OTHER_STANDARD:
         return "is a module of Python's standard library"

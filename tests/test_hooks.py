@@ -49,7 +49,9 @@ GOOD: dict[str, object] = {
         ("project_slug", "celery_types", "try celery_types_service"),  # would depend on itself
         ("project_slug", "class", "try class_service"),
         ("project_slug", "match", "word of Python"),
+        ("project_slug", "lazy", "word of Python"),
         ("project_slug", "json", "standard library"),
+        ("project_slug", "profiling", "standard library"),
         ("project_slug", "fastapi", "package that the project uses"),
         *(
             ("project_slug", name, "Windows")
