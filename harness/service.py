@@ -136,19 +136,23 @@ class Service:
         self.data_dir = data_dir
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self._settings = {"DATA_DIR": str(data_dir), **settings}
+        self.settings = {"DATA_DIR": str(data_dir), **settings}
         self._project = project
         self.api = self._start(uvicorn(project, *options, port=self.port))
         self.worker: Process | None = None
         if (project.path / "src" / SLUG / "worker.py").exists():
-            self._settings.setdefault("TASK_CONCURRENCY", "2")  # processes: they start slowly
+            self.settings.setdefault("TASK_CONCURRENCY", "2")  # processes: they start slowly
             self.worker = self.start_worker()
         # It would read the machine's certificates, for 30 ms of a processor.
         self.client = httpx2.Client(base_url=self.url, timeout=10, verify=False)
 
     def _start(self, command: list[str]) -> Process:
         log = self.data_dir.parent / f"{self.data_dir.name}.{Path(command[0]).name}.log"
-        return Process(command, self._project.path, log, **self._settings)
+        return Process(command, self._project.path, log, **self.settings)
+
+    def run(self, program: str, *arguments: str) -> str:
+        """Run a program of the project's own environment with the settings of the service."""
+        return self._project.run(self._project.bin(program), *arguments, **self.settings)
 
     def start_worker(self) -> Process:
         """Start a Celery worker."""

@@ -56,6 +56,42 @@ def probes(probed: Callable[[str], Project]) -> Project:
     return probed("Celery")
 
 
+@pytest.fixture(scope="module")
+def aside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
+    """Run a Redis for the shared service, whose queue no other service has."""
+    with started(Redis(tmp_path_factory.mktemp("aside") / "redis")) as server:
+        yield server
+
+
+ON_REDIS = pytest.param("redis", marks=pytest.mark.xdist_group("redis"))
+on_redis = pytest.mark.parametrize("shared", [ON_REDIS], indirect=True)
+
+
+@pytest.fixture(scope="module", params=[ON_REDIS, pytest.param("rabbitmq", marks=in_peace)])
+def shared(
+    request: pytest.FixtureRequest,
+    probes: Project,
+    aside: Redis,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Service]:
+    """Run a service and a worker for many tests: to start them takes longer than most of these."""
+    rabbitmq = request.param == "rabbitmq"
+    broker = request.getfixturevalue("rabbitmq").apart() if rabbitmq else aside
+    own = {"TASK_CONCURRENCY": "3", "METRICS_PORT": str(free_port())}
+    data_dir = tmp_path_factory.mktemp("shared") / "data"
+    with running(probes, data_dir, **urls(broker, aside), **own) as service:
+        yield service
+
+
+@pytest.fixture(name="service")
+def emptied(shared: Service) -> Service:
+    """Return the shared service, with nothing of earlier tests in its files."""
+    assert shared.worker
+    for path in (shared.data_dir / "probe.log", shared.worker.log):
+        path.write_bytes(b"")
+    return shared
+
+
 @pytest.mark.parametrize("variant", CELERY, indirect=True, ids=lambda variant: variant.id)
 def test_keeps_the_http_contract_on_a_real_broker(
     installed: Project, variant: Variant, settings: dict[str, str], tmp_path: Path
@@ -86,54 +122,46 @@ def those_that(service: Service, word: str) -> list[str]:
     return [line.split()[0] for line in events(service) if line.endswith(word)]
 
 
-def test_a_task_that_fails_says_so_and_leaves_the_others_alone(
-    probes: Project, settings: dict[str, str], tmp_path: Path
-) -> None:
-    with running(probes, tmp_path / "data", **settings) as service:
-        poison, permanent, transient = add(service, "die", "refuse", "heal")
-        others = add(service, *["sleep 0"] * 20)
-        url = f"/tasks/{transient}"
-        until(lambda: "retrying" in service.client.get(url).text, 10, "one is to be tried again")
-        status = service.wait_for_task(permanent)
-        assert (status["status"], status["attempts"]) == ("failed", 1)
-        assert status["error"] == "ValueError: no"
-        status = service.wait_for_task(transient)
-        assert (status["status"], status["attempts"]) == ("succeeded", 3)
-        begin, end = (datetime.fromisoformat(status[f"{at}_at"]) for at in ("enqueued", "finished"))
-        assert end - begin > timedelta(seconds=0.29)  # two waits
-        status = service.wait_for_task(poison, 90)
-        assert (status["status"], status["attempts"]) == ("failed", 3)
-        assert "died" in status["error"]
-        assert {service.wait_for_task(task_id)["status"] for task_id in others} == {"succeeded"}
-        assert service.worker
-        assert service.worker.output().count("task failed: ValueError") == 1
-        deaths = [line for line in service.worker.output().splitlines() if "exited with" in line]
-        assert all("multiprocessing" in line for line in deaths), deaths  # in the format of all
-        assert len(deaths) == 3
-        assert service.worker.output().count(transient) == 3  # a line for each attempt
-        begun = those_that(service, "begins")
-        assert [begun.count(task_id) for task_id in (poison, permanent, transient)] == [3, 1, 3]
+def test_a_task_that_fails_says_so_and_leaves_the_others_alone(service: Service) -> None:
+    poison, permanent, transient = add(service, "die", "refuse", "heal")
+    others = add(service, *["sleep 0"] * 20)
+    url = f"/tasks/{transient}"
+    until(lambda: "retrying" in service.client.get(url).text, 10, "one is to be tried again")
+    status = service.wait_for_task(permanent)
+    assert (status["status"], status["attempts"]) == ("failed", 1)
+    assert status["error"] == "ValueError: no"
+    status = service.wait_for_task(transient)
+    assert (status["status"], status["attempts"]) == ("succeeded", 3)
+    begin, end = (datetime.fromisoformat(status[f"{at}_at"]) for at in ("enqueued", "finished"))
+    assert end - begin > timedelta(seconds=0.29)  # two waits
+    status = service.wait_for_task(poison, 90)
+    assert (status["status"], status["attempts"]) == ("failed", 3)
+    assert "died" in status["error"]
+    assert {service.wait_for_task(task_id)["status"] for task_id in others} == {"succeeded"}
+    assert service.worker
+    assert service.worker.output().count("task failed: ValueError") == 1
+    deaths = [line for line in service.worker.output().splitlines() if "exited with" in line]
+    assert all("multiprocessing" in line for line in deaths), deaths  # in the format of all
+    assert len(deaths) == 3
+    assert service.worker.output().count(transient) == 3  # a line for each attempt
+    begun = those_that(service, "begins")
+    assert [begun.count(task_id) for task_id in (poison, permanent, transient)] == [3, 1, 3]
 
 
-def test_a_task_adds_another_once_it_has_succeeded(
-    probes: Project, settings: dict[str, str], tmp_path: Path
-) -> None:
-    with running(probes, tmp_path / "data", **settings) as service:
-        parents = add(service, "add", "add again")
-        for task_id in parents:
-            assert service.wait_for_task(task_id)["status"] == "succeeded"
-        until(lambda: len(those_that(service, "ends")) == 4, 10, "theirs have run")
-        added = {*those_that(service, "ends")} - {*parents}
-        assert [service.wait_for_task(task_id)["attempts"] for task_id in added] == [1, 1]
+def test_a_task_adds_another_once_it_has_succeeded(service: Service) -> None:
+    parents = add(service, "add", "add again")
+    for task_id in parents:
+        assert service.wait_for_task(task_id)["status"] == "succeeded"
+    until(lambda: len(those_that(service, "ends")) == 4, 10, "theirs have run")
+    added = {*those_that(service, "ends")} - {*parents}
+    assert [service.wait_for_task(task_id)["attempts"] for task_id in added] == [1, 1]
 
 
-def test_a_worker_runs_as_many_tasks_at_a_time_as_it_is_told(
-    probes: Project, tmp_path: Path
-) -> None:
-    with running(probes, tmp_path / "data", TASK_CONCURRENCY="3") as service:
-        for task_id in add(service, *["sleep 2"] * 4):
-            service.wait_for_task(task_id)
-        assert [line.split()[-1] for line in events(service)[:4]] == ["begins"] * 3 + ["ends"]
+@on_redis
+def test_a_worker_runs_as_many_tasks_at_a_time_as_it_is_told(service: Service) -> None:
+    for task_id in add(service, *["sleep 2"] * 4):
+        service.wait_for_task(task_id)
+    assert [line.split()[-1] for line in events(service)[:4]] == ["begins"] * 3 + ["ends"]
 
 
 def test_a_revoked_task_has_failed_and_remote_control_leaves_nothing(
@@ -214,29 +242,26 @@ def test_workers_whose_settings_differ_do_what_the_readme_warns_of(
 
 
 def test_services_on_one_broker_run_their_own_tasks_only(
-    probes: Project, bake: Bake, settings: dict[str, str], redis: Redis, tmp_path: Path
+    service: Service, probes: Project, bake: Bake, aside: Redis, tmp_path: Path
 ) -> None:
     other = bake(task_backend="Celery", project_slug="other_service")
+    own = {"PYTHONPATH": str(other.path / "src"), "DATA_DIR": str(tmp_path), "METRICS_PORT": ""}
     worker = Process(
         [probes.bin("celery"), "-A", "other_service.worker", "worker", "-n", "other"],
         other.path,
-        tmp_path / "other.log",
-        PYTHONPATH=str(other.path / "src"),
-        DATA_DIR=str(tmp_path / "other"),
-        **settings,
+        tmp_path / "log",
+        **service.settings | own,
     )
     try:
         until(lambda: " ready." in worker.output(), 60, "the other service's worker is ready")
-        with running(probes, tmp_path / "data", **settings) as service:
-            ids = add(service, "sleep 3", *["sleep 0"] * 20)
-            until(lambda: those_that(service, "begins"), 20, "one is running")
-            # Celery's own: of others' tasks there, one that runs for long would be run again.
-            assert "\nunacked" not in redis.ask("KEYS", "unacked*")
-            ping = celery(probes, "inspect", "ping")
-            told = probes.run(*ping, DATA_DIR=str(tmp_path / "data"), **settings)
-            assert "1 node online" in told  # not the other's, which could be told to stop
-            statuses = [service.wait_for_task(task_id)["status"] for task_id in ids]
-            assert statuses == ["succeeded"] * len(ids)
+        ids = add(service, "sleep 3", *["sleep 0"] * 20)
+        until(lambda: those_that(service, "begins"), 20, "one is running")
+        # Celery's own: of others' tasks there, one that runs for long would be run again.
+        assert "\nunacked" not in aside.ask("KEYS", "unacked*")
+        told = service.run("celery", "-A", f"{SLUG}.worker", "inspect", "ping")
+        assert "1 node online" in told  # not the other's, which could be told to stop
+        statuses = [service.wait_for_task(task_id)["status"] for task_id in ids]
+        assert statuses == ["succeeded"] * len(ids)
     finally:
         worker.stop()
 
@@ -289,11 +314,11 @@ def test_a_long_task_keeps_its_worker_and_an_endless_one_is_ended(
     assert "for longer than `TASK_TIME_LIMIT`" in probes.read("README.md")
 
 
-def test_a_task_starts_processes_by_subprocess_alone(probes: Project, tmp_path: Path) -> None:
-    with running(probes, tmp_path / "data") as service:
-        run, fork = add(service, "run", "fork")
-        assert service.wait_for_task(run)["status"] == "succeeded"
-        assert "daemonic processes" in service.wait_for_task(fork)["error"]
+@on_redis
+def test_a_task_starts_processes_by_subprocess_alone(service: Service, probes: Project) -> None:
+    run, fork = add(service, "run", "fork")
+    assert service.wait_for_task(run)["status"] == "succeeded"
+    assert "daemonic processes" in service.wait_for_task(fork)["error"]
     assert "by `subprocess`: `multiprocessing` does not work" in probes.read("README.md")
 
 
@@ -345,14 +370,14 @@ def test_a_record_is_kept_until_its_task_has_ended_and_forgotten_later(
         until(lambda: status() == 404, 10, "its record is forgotten")
 
 
+@on_redis
 def test_readiness_leaves_alone_what_others_keep_in_the_broker(
-    probes: Project, redis: Redis, tmp_path: Path
+    service: Service, aside: Redis
 ) -> None:
-    redis.ask("RPUSH", "probe", "precious")
-    with running(probes, tmp_path / "data", CELERY_BROKER_URL=redis.url) as service:
-        assert service.client.get("/health/ready").status_code == 200
-    assert redis.ask("LLEN", "probe") == ":1\r\n"
-    assert redis.ask("LLEN", f"{SLUG}.probe") == ":0\r\n"
+    aside.ask("RPUSH", "probe", "precious")
+    assert service.client.get("/health/ready").status_code == 200
+    assert aside.ask("LLEN", "probe") == ":1\r\n"
+    assert aside.ask("LLEN", f"{SLUG}.probe") == ":0\r\n"
 
 
 PUBLISH = f"""
@@ -360,49 +385,43 @@ import sys
 
 from {SLUG}.settings import get_settings
 from {SLUG}.taskqueue.celery import create_celery, publish
-from {SLUG}.taskqueue.task import Call
+from {SLUG}.taskqueue.task import Call, new_id
 
-name, arguments, task_id = sys.argv[1:]
-publish(create_celery(get_settings()), [Call(name, arguments, "", task_id, 0)], float("inf"))
+name, *arguments = sys.argv[1:]
+calls = [Call(name, each, "", new_id(), 0) for each in arguments]
+publish(create_celery(get_settings()), calls, float("inf"))
+print(*(call.task_id for call in calls))
 """
 
 
-def publish(project: Project, name: str, arguments: str, task_id: str, **settings: str) -> None:
-    """Publish what no endpoint does."""
-    project.run(project.bin("python"), "-c", PUBLISH, name, arguments, task_id, **settings)
+def publish(service: Service, name: str, *arguments: str) -> list[str]:
+    """Publish what no endpoint does, a task for each of the arguments; returns their ids."""
+    return service.run("python", "-c", PUBLISH, name, *arguments).splitlines()[-1].split()
 
 
-def test_a_task_that_no_worker_knows_fails_and_is_not_quoted(
-    probes: Project, settings: dict[str, str], tmp_path: Path
-) -> None:
-    task_id, port = "a" * 32, str(free_port())
-    own = {"TASK_CONCURRENCY": "1", "METRICS_PORT": port}  # one that is held keeps all others off
-    with running(probes, tmp_path / "data", **settings, **own) as service:
-        settings["DATA_DIR"] = str(service.data_dir)
-        publish(probes, "renamed", '{"to": "ada@example.com"}', task_id, **settings)
+def test_a_task_that_no_worker_knows_fails_and_is_not_quoted(service: Service) -> None:
+    # As many as the worker runs at a time: were each held, they would keep all others off.
+    for task_id in publish(service, "renamed", *['{"to": "ada@example.com"}'] * 3):
         status = service.wait_for_task(task_id)
         assert (status["status"], status["error"]) == ("failed", "no worker knows this task")
         assert status["finished_at"]
-        assert service.worker
-        assert "there is no task 'renamed'" in service.worker.output()
-        assert "ada@example.com" not in service.worker.output()
-        (after,) = add(service, "sleep 0")
-        assert service.wait_for_task(after)["status"] == "succeeded"
-        metrics = httpx2.get(f"http://127.0.0.1:{port}/metrics").text
-        assert 'task_attempts_total{outcome="failed",task="renamed"} 1.0' in metrics
+    assert service.worker
+    assert "there is no task 'renamed'" in service.worker.output()
+    assert "ada@example.com" not in service.worker.output()
+    (after,) = add(service, "sleep 0")
+    assert service.wait_for_task(after)["status"] == "succeeded"
+    metrics = httpx2.get(f"http://127.0.0.1:{service.settings['METRICS_PORT']}/metrics").text
+    assert 'task_attempts_total{outcome="failed",task="renamed"} 3.0' in metrics
 
 
-def test_any_json_reaches_a_task_as_it_is(probes: Project, redis: Redis, tmp_path: Path) -> None:
+@on_redis
+def test_any_json_reaches_a_task_as_it_is(service: Service) -> None:
     typed = '{"__type__": "datetime", "__value__": "2026-11-26"}'  # kombu would make it one
     deep = "[" * 600 + "]" * 600  # billiard could not pickle it, and the worker would end
-    settings = {"CELERY_BROKER_URL": redis.url}
-    with running(probes, tmp_path / "data", **settings) as service:
-        settings["DATA_DIR"] = str(service.data_dir)
-        for argument, kind in ((typed, "dict"), (deep, "list")):
-            task_id = f"{len(argument):032x}"
-            publish(probes, "probe", f'{{"what": {argument}}}', task_id, **settings)
-            error = service.wait_for_task(task_id)["error"]
-            assert error == f"AttributeError: '{kind}' object has no attribute 'split'"
+    ids = publish(service, "probe", *(f'{{"what": {each}}}' for each in (typed, deep)))
+    for task_id, kind in zip(ids, ("dict", "list"), strict=True):
+        error = service.wait_for_task(task_id)["error"]
+        assert error == f"AttributeError: '{kind}' object has no attribute 'split'"
 
 
 RETRY = f"""
