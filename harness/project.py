@@ -80,7 +80,8 @@ def environment(**settings: str) -> dict[str, str]:
     """Return this process's environment with ``uv``, but no virtual environment and no setting."""
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
     # Without bytecode a service compiles itself at every start, which takes longer than the rest.
-    unwanted = {"VIRTUAL_ENV", "PYTHONDONTWRITEBYTECODE", *SETTINGS}
+    # Unbuffered, what a program prints and what it logs come in an order that is not the users'.
+    unwanted = {"VIRTUAL_ENV", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED", *SETTINGS}
     inherited = {k: v for k, v in os.environ.items() if k not in unwanted}
     return inherited | {"PATH": path} | settings
 

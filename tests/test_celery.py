@@ -440,7 +440,7 @@ run(task, '{{"what": "never"}}')
 def test_it_is_the_task_that_says_how_often_and_when_it_is_tried(
     probes: Project, tmp_path: Path, url: str, shortest: float
 ) -> None:
-    settings = {"CELERY_BROKER_URL": url, "DATA_DIR": str(tmp_path)}
+    settings = {"CELERY_BROKER_URL": url, "DATA_DIR": str(tmp_path), "PYTHONUNBUFFERED": "1"}
     *_, times, _, wait = probes.run(probes.bin("python"), "-c", RETRY, **settings).splitlines()
     assert times == "None"
     assert shortest <= float(wait) <= shortest * 2  # RabbitMQ waits for whole seconds

@@ -154,7 +154,8 @@ def test_what_it_adds_works(extended: Project, tmp_path: Path) -> None:
     extended.run("uv", "run", "ruff", "format", "--check")
     extended.run("uv", "run", "mypy")
     readme = extended.read("README.md")
-    with running(extended, tmp_path / "data", API_KEY="open sesame") as service:
+    settings = {"API_KEY": "open sesame", "PYTHONUNBUFFERED": "1"}  # as in the image: it prints
+    with running(extended, tmp_path / "data", **settings) as service:
         client = service.client
         assert client.post("/exports/", params={"report": "sales"}).status_code == 401
         client.headers.update({"X-API-Key": "open sesame", "Origin": FRONT})
