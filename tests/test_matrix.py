@@ -17,7 +17,7 @@ from harness.project import TEMPLATE, environment
 from .conftest import Bake, lack
 from .variants import FULL, VARIANTS, Variant
 
-PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
+PYTHONS = ["3.11", "3.12", "3.13", "3.14", "3.15"]
 RESOLUTIONS = ["lowest-direct", "highest"]
 
 

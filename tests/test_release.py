@@ -15,6 +15,7 @@ from harness.release import number, sections
 from harness.repository import commit, git, snapshot
 
 from .conftest import Bake, need
+from .test_matrix import PYTHONS
 
 # Stands in for the tools: `make release` runs this very suite, which can't run itself.
 TOOL = """\
@@ -191,6 +192,7 @@ def test_the_workflow_runs_each_week_with_least_rights_what_is_there() -> None:
     (schedule,) = workflow[True]["schedule"]  # YAML 1.1 reads `on` as a boolean
     assert re.fullmatch(r"\d+ \d+ \* \* [0-6]", schedule["cron"])
     commands = [step.get("run", "") for step in workflow["jobs"]["test"]["steps"]]
+    assert f"sudo .venv/bin/uv python install {' '.join(PYTHONS)}" in commands
     assert "sudo --preserve-env=CI .ci/run" in commands
     assert "sudo --preserve-env=CI make test-matrix losses faults" in commands  # README's promises
     assert (TEMPLATE / ".ci/run").read_text("utf-8").endswith("\nmake lint test\n")
