@@ -164,6 +164,18 @@ def test_a_worker_runs_as_many_tasks_at_a_time_as_it_is_told(service: Service) -
     assert [line.split()[-1] for line in events(service)[:4]] == ["begins"] * 3 + ["ends"]
 
 
+CONTROL = f"""
+import sys
+
+from {SLUG}.worker import app
+
+waits, runs = sys.argv[1:]
+print(app.control.inspect().active())
+app.control.revoke(waits)
+app.control.terminate(runs, signal="KILL")
+"""
+
+
 def test_a_revoked_task_has_failed_and_remote_control_leaves_nothing(
     probes: Project, redis: Redis, tmp_path: Path
 ) -> None:
@@ -172,18 +184,11 @@ def test_a_revoked_task_has_failed_and_remote_control_leaves_nothing(
     assert redis.ask("ACL", "SETUSER", "ada", "on", ">secret", *rights[1].split()) == "+OK\r\n"
     url = redis.url.replace("//", "//ada:secret@")
     settings = {"CELERY_BROKER_URL": url, "TASK_CONCURRENCY": "1"}
-
-    def control(*words: str) -> None:
-        command = celery(probes, *words)
-        probes.run(*command, DATA_DIR=str(tmp_path), **settings)
-
     with running(probes, tmp_path / "data", **settings) as service:
         runs, waits, after = add(service, "stay", "sleep 0", "sleep 0")
         until(lambda: those_that(service, "begins"), 10, "the first one runs")
         assert redis.ask("HLEN", f"{SLUG}.unacked") == ":1\r\n"  # another worker could run the rest
-        control("inspect", "active")
-        control("control", "revoke", waits)
-        control("control", "terminate", "KILL", runs)
+        service.run("python", "-c", CONTROL, waits, runs)
         assert service.wait_for_task(after)["status"] == "succeeded"
         for task_id in (runs, waits):
             status = service.wait_for_task(task_id)
@@ -201,7 +206,7 @@ def test_tasks_of_an_old_broker_end_on_it_and_purged_ones_stay_queued(
         service.worker.stop()
         (purged,) = add(service, "sleep 0")
         assert '"argsrepr": ""' in redis.ask("LINDEX", SLUG, "0")  # what events would tell
-        probes.run(*celery(probes, "purge", "-f"), DATA_DIR=str(data), **old)
+        service.run("celery", "-A", f"{SLUG}.worker", "purge", "-f")
         (task_id,) = add(service, "heal")
     new = {"CELERY_BROKER_URL": redis.url[:-1] + "1", "CELERY_RESULT_BACKEND": redis.url}
     with running(probes, data, **new) as service:
@@ -300,9 +305,7 @@ def test_a_long_task_keeps_its_worker_and_an_endless_one_is_ended(
     with running(probes, tmp_path / "data", **settings, TASK_TIME_LIMIT="28") as service:
         # Redis gives away what no worker claims for 21 s.
         long, endless = add(service, "sleep 26", "sleep 300")
-        environment = {"DATA_DIR": str(service.data_dir), **settings}
-        code = LATER.format(slug=SLUG, task_id=(later := "b" * 32))
-        probes.run(probes.bin("python"), "-c", code, **environment)
+        service.run("python", "-c", LATER.format(slug=SLUG, task_id=(later := "b" * 32)))
         status = service.wait_for_task(endless, 90)
         assert (status["status"], status["attempts"]) == ("failed", 1)
         assert "SoftTimeLimitExceeded" in status["error"]
@@ -665,12 +668,12 @@ def test_a_taken_port_for_metrics_stops_the_worker(probes: Project, tmp_path: Pa
 def test_a_worker_works_on_where_the_disk_takes_no_sign_of_its_life(
     probes: Project, redis: Redis, tmp_path: Path
 ) -> None:
-    with running(probes, tmp_path / "data", CELERY_BROKER_URL=redis.url) as service:
-        assert service.worker
-        service.worker.stop()
-        # A file in a folder that is not there, for what a disk that became read-only does.
-        (service.data_dir / f"celery@{socket.gethostname()}.alive").symlink_to("gone/alive")
-        service.restart_worker()
+    data_dir = tmp_path / "data"
+    data_dir.mkdir()
+    # A file in a folder that is not there, for what a disk that became read-only does.
+    (data_dir / f"celery@{socket.gethostname()}.alive").symlink_to("gone/alive")
+    with running(probes, data_dir, CELERY_BROKER_URL=redis.url) as service:
         (task_id,) = add(service, "sleep 0")
         assert service.wait_for_task(task_id)["status"] == "succeeded"
+        assert service.worker
         assert "broker lost" not in service.worker.output()

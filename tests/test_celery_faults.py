@@ -170,7 +170,7 @@ def test_a_worker_stops_in_time_though_it_had_lost_its_broker(
 
 @on_each_broker
 def test_a_full_broker_is_said_and_what_it_holds_is_run(
-    service: Service, probes: Project, broker: Server, results: Redis
+    service: Service, broker: Server, results: Redis
 ) -> None:
     accepted = add(service, "sleep 1", "add late")
     until(lambda: len(those_that(service, "begins")) == 2, 10, "both are running")
@@ -195,9 +195,8 @@ def test_a_full_broker_is_said_and_what_it_holds_is_run(
         return
     results.freeze()  # the broker is well, but no status can be kept
     refuses(service)
-    settings = {"DATA_DIR": str(service.data_dir), **urls(broker, results)}
     code = f"from {SLUG}.worker import app; app.send_task('renamed', ignore_result=True)"
-    probes.run(probes.bin("python"), "-c", code, **settings)
+    service.run("python", "-c", code)
     until(lambda: "there is no task" in worker.output(), 10, "an unknown one has come")
     status = service.client.get(f"/tasks/{accepted[0]}")
     assert (status.status_code, status.elapsed.total_seconds() < BOUND) == (503, True)
