@@ -1,4 +1,4 @@
-"""Each variant started for real and driven over HTTP through the whole contract."""
+"""Each variant at work: driven over HTTP through the whole contract, and by Schemathesis."""
 
 import re
 import signal
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from harness.mail import Mailbox
 from harness.project import Project
@@ -26,10 +27,13 @@ from harness.service import (
 from .conftest import Bake, on_each_backend
 from .variants import OPTIONS, Variant
 
+KEY = "open sesame"
+
 
 @pytest.fixture
 def service(installed: Project, tmp_path: Path) -> Iterator[Service]:
-    with running(installed, tmp_path / "data") as service:
+    settings = {"API_KEY": KEY, "MAILS_PER_MINUTE": "1000000"}
+    with running(installed, tmp_path / "data", **settings) as service:
         yield service
 
 
@@ -54,16 +58,50 @@ def succeed(service: Service, answer: dict[str, Any], name: str) -> None:
     }
 
 
-def test_keeps_the_http_contract_and_stops_cleanly_on_sigterm(
-    service: Service, variant: Variant
+@pytest.mark.xdist_group("schemathesis")  # in one process, as what it imports takes a while
+def test_keeps_the_http_contract_whatever_it_is_asked_and_stops_cleanly_on_sigterm(
+    service: Service, variant: Variant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    guard_all_but_health(service)
+    service.client.headers["X-API-Key"] = KEY
     keep_the_http_contract(service, variant)
+    monkeypatch.chdir(tmp_path)  # where it keeps its examples
+    bear_whatever_the_schema_allows_and_forbids(service, variant)
     codes = service.stop()
     # uvicorn raises the signal that stopped it once more, when all is closed.
     assert codes[0] in (0, -signal.SIGTERM)
     assert codes[1:] == ([0] if variant.celery else [])
     assert "Traceback" not in service.api.output()
     assert "Application shutdown complete." in service.api.output()
+
+
+def guard_all_but_health(service: Service) -> None:
+    client = service.client
+    assert client.get("/health/ready").status_code == 200
+    for keys in ({}, {"X-API-Key": "open"}):
+        refused = client.get("/tasks/x", headers=keys)
+        assert (refused.status_code, refused.headers["WWW-Authenticate"]) == (401, "APIKey")
+    assert client.get("/tasks/x", headers={"X-API-Key": KEY}).status_code == 404
+    schema = client.get("/openapi.json").json()
+    assert schema["components"]["securitySchemes"]["APIKeyHeader"]["name"] == "X-API-Key"
+    for path in schema["paths"]:
+        if path.endswith("/") and path != "/":
+            assert client.post(path).status_code == 401
+
+
+def bear_whatever_the_schema_allows_and_forbids(service: Service, variant: Variant) -> None:
+    from schemathesis.cli import schemathesis  # half a second, in each of xdist's workers
+
+    options = [
+        *("--phases=coverage,fuzzing,stateful", "--max-examples=8", "--seed=1", "--no-color"),
+        "--warnings=off",  # where no task can be made, every id is unknown
+        *("--header", f"X-API-Key: {KEY}"),
+    ]
+    if variant.email:  # which addresses are reserved, no schema can say
+        options.append("--exclude-checks=positive_data_acceptance")
+    result = CliRunner().invoke(schemathesis, ["run", *options, f"{service.url}/openapi.json"])
+    assert result.exit_code == 0, result.output
+    assert "No issues found" in result.output
 
 
 def keep_the_http_contract(
@@ -83,13 +121,14 @@ def keep_the_http_contract(
         path: {status for method in methods.values() for status in method["responses"]}
         for path, methods in schema["paths"].items()
     }
+    keyed = {"401"} if "X-API-Key" in client.headers else set()
     assert answers == {
         "/health/live": {"200"},
         "/health/ready": {"200", "503"},
         "/metrics": {"200"},
-        "/tasks/{task_id}": {"200", "404", "422", "503"},
-        **({"/items/": {"202", "422", "503"}} if variant.log else {}),
-        **({"/send-email/": {"202", "422", "429", "503"}} if variant.email else {}),
+        "/tasks/{task_id}": {"200", "404", "422", "503", *keyed},
+        **({"/items/": {"202", "422", "503", *keyed}} if variant.log else {}),
+        **({"/send-email/": {"202", "422", "429", "503", *keyed}} if variant.email else {}),
     }
     if variant.log:
         answer = accept(service, "/items/", name="Zoë & Co")
