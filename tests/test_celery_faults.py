@@ -471,6 +471,7 @@ def test_a_worker_that_starts_on_a_full_redis_leaves_no_connection_open(
 
     before = open_files(1)
     assert open_files(4) < before + 10
+    assert "Heartbeat" not in worker.output()  # which has not begun, nor fails to end
     broker.ask("CONFIG", "SET", "maxmemory", "0")
     (task_id,) = add(service, "sleep 0")
     assert service.wait_for_task(task_id)["status"] == "succeeded"
