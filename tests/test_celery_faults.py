@@ -133,17 +133,19 @@ def test_a_frozen_broker_delays_nobody_and_nothing_refused_is_run(
 
 @on_each_broker
 def test_a_worker_stops_in_time_though_its_broker_is_frozen(
-    service: Service, broker: Server
+    probes: Project, broker: Server, results: Redis, tmp_path: Path
 ) -> None:
-    (task_id,) = add(service, "sleep 1")
-    until(lambda: those_that(service, "begins"), 10, "it runs")
-    broker.freeze()
-    time.sleep(5)  # in which a worker that sent events would wait for it, for ever
-    assert service.worker
-    assert "mingle" not in service.worker.output()  # it would not outlast a broker lost meanwhile
-    service.worker.stop(seconds=20)
-    assert those_that(service, "ends") == [task_id]
-    broker.release()
+    settings = urls(broker, results) | {"SHUTDOWN_GRACE": "3"}
+    with running(probes, tmp_path / "data", **settings) as service:
+        (task_id,) = add(service, "sleep 1")
+        until(lambda: those_that(service, "begins"), 10, "it runs")
+        broker.freeze()
+        time.sleep(5)  # in which a worker that sent events would wait for it, for ever
+        assert service.worker
+        assert "mingle" not in service.worker.output()  # it can't outlast a broker lost meanwhile
+        service.worker.stop(seconds=20)
+        assert those_that(service, "ends") == [task_id]
+        broker.release()
 
 
 @pytest.mark.parametrize("broker", ["Redis"], indirect=True)
