@@ -673,8 +673,12 @@ def test_a_worker_works_on_where_the_disk_takes_no_sign_of_its_life(
     data_dir.mkdir()
     # A file in a folder that is not there, for what a disk that became read-only does.
     (data_dir / f"celery@{socket.gethostname()}.alive").symlink_to("gone/alive")
-    with running(probes, data_dir, CELERY_BROKER_URL=redis.url) as service:
+    settings = {"CELERY_BROKER_URL": redis.url, "ENVIRONMENT": "production", "API_KEY": "x"}
+    with running(probes, data_dir, **settings) as service:
+        service.client.headers["X-API-Key"] = "x"
         (task_id,) = add(service, "sleep 0")
         assert service.wait_for_task(task_id)["status"] == "succeeded"
-        assert service.worker
-        assert "broker lost" not in service.worker.output()
+    assert service.worker
+    output = service.worker.output()
+    assert "broker lost" not in output
+    assert all(line.startswith("{") for line in output.splitlines()), output  # no banner, no bye
