@@ -517,6 +517,33 @@ def test_a_worker_looks_often_whether_its_broker_is_back(probes: Project, tmp_pa
     assert max(waits) <= 10  # seconds of the 15 in which it resumes
 
 
+QUEUES = f"""
+from contextlib import suppress
+
+from {SLUG}.worker import app
+
+with app.connection_for_read() as connection:
+    channel = connection.default_channel
+    queues = [app.amqp.queues[name] for name in ("empty", "second")]
+    app.amqp.TaskConsumer(channel, queues, on_message=lambda _: print("taken")).consume()
+    with suppress(TimeoutError):
+        connection.drain_events(timeout=0.1)
+    channel._brpop_sent_at -= 60  # seconds
+    channel.connection.cycle.maybe_check_brpop_health()
+    print(channel.client.connection._sock)
+    app.send_task("probe", queue="second", ignore_result=True)
+    connection.drain_events(timeout=5)
+"""
+
+
+def test_a_worker_leaves_a_silent_connection_and_an_empty_queue(
+    probes: Project, redis: Redis
+) -> None:
+    url = f"{redis.url[:-1]}2"
+    told = probes.run(probes.bin("python"), "-c", QUEUES, CELERY_BROKER_URL=url)
+    assert "\nNone\ntaken\n" in told
+
+
 class OldRedis(Redis):
     """What Debian 11 and Ubuntu 22.04 have, in the one respect that counts."""
 
