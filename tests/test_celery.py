@@ -432,7 +432,7 @@ from types import SimpleNamespace
 
 from {SLUG}.worker import app, run
 
-print(app.tasks["probe"].max_retries)
+print(app.tasks["probe"].max_retries, app.control.mailbox.get_queue("").durable)
 request = SimpleNamespace(id="a" * 32, get=lambda _: "")
 task = SimpleNamespace(request=request, name="probe", retry=lambda countdown, **_: print(countdown))
 run(task, '{{"what": "never"}}')
@@ -445,7 +445,7 @@ def test_it_is_the_task_that_says_how_often_and_when_it_is_tried(
 ) -> None:
     settings = {"CELERY_BROKER_URL": url, "DATA_DIR": str(tmp_path), "PYTHONUNBUFFERED": "1"}
     *_, times, _, wait = probes.run(probes.bin("python"), "-c", RETRY, **settings).splitlines()
-    assert times == "None"
+    assert times == "None True"  # later versions of RabbitMQ have no other queues
     assert shortest <= float(wait) <= shortest * 2  # RabbitMQ waits for whole seconds
 
 
