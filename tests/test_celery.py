@@ -299,10 +299,11 @@ app.send_task("probe", args=['{{"what": "sleep 1"}}'], task_id="{task_id}", coun
 
 
 def test_a_long_task_keeps_its_worker_and_an_endless_one_is_ended(
-    probes: Project, redis: Server, tmp_path: Path
+    probes: Project, redis: Redis, tmp_path: Path
 ) -> None:
     settings = {"CELERY_BROKER_URL": redis.url, "SHUTDOWN_GRACE": "1", "TASK_CONCURRENCY": "3"}
     with running(probes, tmp_path / "data", **settings, TASK_TIME_LIMIT="28") as service:
+        redis.ask("CONFIG", "RESETSTAT")
         # Redis gives away what no worker claims for 21 s.
         long, endless = add(service, "sleep 26", "sleep 300")
         service.run("python", "-c", LATER.format(slug=SLUG, task_id=(later := "b" * 32)))
@@ -314,6 +315,9 @@ def test_a_long_task_keeps_its_worker_and_an_endless_one_is_ended(
             status = service.wait_for_task(task_id)
             assert (status["status"], status["attempts"]) == ("succeeded", 1)
         assert sorted(those_that(service, "begins")) == sorted([long, endless, later])
+        looks = re.search(r"cmdstat_zrange:calls=(\d+)", redis.ask("INFO", "commandstats"))
+        assert looks
+        assert int(looks[1]) >= 28 // 5  # what a dead worker has left is looked for each 5 s
     assert "for longer than `TASK_TIME_LIMIT`" in probes.read("README.md")
 
 
