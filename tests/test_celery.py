@@ -240,6 +240,7 @@ def test_workers_whose_settings_differ_do_what_the_readme_warns_of(
             redis.ask("ZADD", f"{SLUG}.unacked_index", str(time.time() - silence), tag)
             until(lambda: those_that(service, "begins").count(running_on) == 2, 15, "it runs twice")
             assert stopping.alive()
+            assert "Traceback" not in stopping.output()
         finally:
             other.kill()
             stopping.kill()
