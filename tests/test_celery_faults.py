@@ -407,7 +407,10 @@ def test_a_worker_outlasts_a_redis_that_refuses_writes(service: Service, broker:
     assert service.worker.alive()
 
 
-@on_each_broker_in_peace
+# On a Redis that is the broker too, its worker is told of no limit meanwhile.
+@pytest.mark.parametrize(
+    "broker", [pytest.param("RabbitMQ in peace", marks=in_peace)], indirect=True
+)
 def test_a_task_outlasts_its_time_limit_while_its_record_cannot_be_kept(
     probes: Project, broker: Server, results: Redis, tmp_path: Path
 ) -> None:
