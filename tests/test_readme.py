@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import httpx2
@@ -226,6 +227,22 @@ def test_tests_of_ones_own_are_as_it_says(extended: Project, tmp_path: Path) -> 
     shared = "scope=" in extended.read("tests/conftest.py")
     assert ("on one `DATA_DIR` for all tests" in readme) == shared
     assert ("run a task that needs it by `attempt()`" in readme) == shared
+
+
+def test_a_setting_of_ones_own_is_as_it_says(extended: Project, tmp_path: Path) -> None:
+    own = Project(tmp_path / "own")
+    shutil.copytree(extended.path, own.path, ignore=shutil.ignore_patterns(".venv"))
+    own.replace(f"src/{SLUG}/settings.py", "    log_level", "    s3_bucket: str\n    log_level")
+    with (own.path / ".env.example").open("a") as example:
+        example.write("S3_BUCKET=\n")
+    tests = extended.bin("pytest"), "tests/test_settings.py", "-k", "example"
+    with pytest.raises(AssertionError, match="S3_BUCKET: Field required"):
+        own.run(*tests, PYTHONPATH="src", S3_BUCKET="there")
+    with (own.path / "tests" / "__init__.py").open("a") as settings:
+        settings.write('os.environ["S3_BUCKET"] = "here"\n')
+    own.run(*tests, PYTHONPATH="src")
+    readme = " ".join(own.read("README.md").split())
+    assert "one without a default has its value for the tests in `tests/__init__.py`" in readme
 
 
 def test_an_async_test_needs_a_mark_only(extended: Project, tmp_path: Path) -> None:

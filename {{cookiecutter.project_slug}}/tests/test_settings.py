@@ -135,7 +135,7 @@ def test_the_example_has_each_setting_with_its_default(
     monkeypatch.chdir(data_dir)
     monkeypatch.delenv("DATA_DIR")
     example = Path(__file__).parents[1] / ".env.example"
-    names = re.findall("^([A-Z_]+)=", example.read_text("utf-8"), re.MULTILINE)
+    names = re.findall(r"^(\w+)=", example.read_text("utf-8"), re.MULTILINE)
     assert {name.lower() for name in names} == Settings.model_fields.keys()
     defaults = Settings()
     monkeypatch.setitem(Settings.model_config, "env_file", example)
