@@ -359,6 +359,36 @@ def test_what_runs_beside_a_task_is_as_it_says(extended: Project, tmp_path: Path
     assert ("counts in `TASK_BACKLOG`" in readme) == has_backlog
 
 
+MOUNTED = f"""
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from {SLUG}.api.exports import router
+from {SLUG}.main import app
+from {SLUG}.taskqueue import Unavailable, unavailable
+
+mounted = FastAPI(exception_handlers={{Unavailable: unavailable}})
+mounted.state = app.state
+mounted.include_router(router)
+app.mount("/v1", mounted)
+
+async def fail(_):
+    raise Unavailable
+
+with TestClient(app) as client:
+    print(client.post("/v1/exports/?report=sales").status_code)
+    app.state.backend.store = fail
+    print(client.post("/v1/exports/?report=sales").status_code)
+"""
+
+
+def test_a_mounted_application_enqueues_as_it_says(extended: Project, tmp_path: Path) -> None:
+    told = extended.run(extended.bin("python"), "-c", MOUNTED, DATA_DIR=str(tmp_path))
+    assert re.findall(r"^\d{3}$", told, re.MULTILINE) == ["202", "503"]
+    readme = " ".join(extended.read("README.md").split())
+    assert "has `mounted.state = app.state`, and the `exception_handlers` of `main.py`" in readme
+    assert "exception_handlers={Unavailable: unavailable}" in extended.read(f"src/{SLUG}/main.py")
+
+
 def test_a_task_in_a_package_of_its_own_is_found_too(bake: Bake) -> None:
     project = bake(task_backend="Celery")
     folder = project.path / "src" / SLUG / "tasks" / "reports"
