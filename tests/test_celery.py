@@ -313,7 +313,7 @@ def test_a_long_task_keeps_its_worker_and_an_endless_one_is_ended(
         status = service.wait_for_task(endless, 90)
         assert (status["status"], status["attempts"]) == ("failed", 1)
         assert "SoftTimeLimitExceeded" in status["error"]
-        until(lambda: later in those_that(service, "ends"), 10, "the later one has run")
+        until(lambda: later in those_that(service, "ends"), 30, "the later one has run")
         for task_id in (long, later):
             status = service.wait_for_task(task_id)
             assert (status["status"], status["attempts"]) == ("succeeded", 1)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -69,7 +70,7 @@ def test_its_plot_and_its_words_have_the_same_figures() -> None:
 
 def demo(*options: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """Run `make demo` with the environment that is here."""
-    here = ["--old-file=.venv/ready", f"RUN={Path(sys.executable).parent}/"]
+    here = ["--old-file=.venv/ready", f"RUN={shlex.quote(str(Path(sys.executable).parent))}/"]
     return subprocess.run(
         ["make", *here, "demo", *options],
         cwd=TEMPLATE,

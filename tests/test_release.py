@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from datetime import date
@@ -60,7 +61,7 @@ def template(tmp_path: Path) -> Path:
 def release(template: Path, broken: str = "") -> tuple[int, str]:
     """Run `make release`; returns its exit code and what it says."""
     result = subprocess.run(
-        ["make", "release", f"RUN={template.parent}/tools/"],
+        ["make", "release", f"RUN={shlex.quote(str(template.parent))}/tools/"],
         cwd=template,
         env=os.environ | {"BROKEN": broken, "CI": ""},
         stdout=subprocess.PIPE,
