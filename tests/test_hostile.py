@@ -19,12 +19,14 @@ from pathlib import Path
 
 import pytest
 import yaml
+from click.testing import CliRunner
+from cookiecutter.cli import main as cookiecutter
 from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.common.utils import escapeHtml
 
-from harness.project import bake
+from harness.project import TEMPLATE, Project, bake
 from hooks.pre_gen_project import BIDIRECTIONAL, LONGEST, problems, slug_problem, taken_by
 
 from .rendering import CHOICES, Answers, Files, render, typed
@@ -316,7 +318,13 @@ def test_a_refused_slug_comes_with_one_that_is_taken(slug: str) -> None:
 @pytest.mark.parametrize("answers", SEEDS, ids=range(len(SEEDS)))
 def test_the_real_command_renders_the_same(answers: Answers, tmp_path: Path) -> None:
     given = complete(answers)
-    project = bake(tmp_path, **{name: str(value) for name, value in given.items()})
+    config = tmp_path / "config"
+    config.write_text(f"replay_dir: {tmp_path}/replay\n")
+    options = ["--no-input", "--config-file", str(config), "--output-dir", str(tmp_path)]
+    options += [f"{name}={value}" for name, value in given.items()]
+    result = CliRunner().invoke(cookiecutter, [str(TEMPLATE), *options])
+    assert result.exit_code == 0, result.output
+    project = Project(tmp_path / str(given["project_slug"]))
     assert {name: project.read(name) for name in project.files()} == render(typed(given))
 
 
