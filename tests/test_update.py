@@ -281,10 +281,9 @@ def change_template(template: Path) -> str:
     inner = template / "{{cookiecutter.project_slug}}"
     settings = inner / ".env.example"
     settings.write_text(settings.read_text().replace("# The folder for ", "# The place for "))
-    metadata = inner / "pyproject.toml"
-    metadata.write_text(
-        metadata.read_text().replace('"uvicorn[standard]>', '"uvicorn[standard]!=99,>')
-    )
+    metadata = inner / "pyproject.toml"  # the last ones, to which an owner's are added
+    text = re.sub('"(structlog|httpx2)>', r'"\1!=99,>', metadata.read_text())
+    metadata.write_text(text)
     (inner / "SECURITY.md").write_text("Write to {{ cookiecutter.email }}.\n")
     (inner / ".gitattributes").unlink()
     commit(template, "A later version")
