@@ -61,9 +61,14 @@ def test_a_report_is_exported(client: TestClient, data_dir: Path) -> None:
     assert (data_dir / "export.txt").read_text() == "sales"
 """,
 }
-# What an owner changes: endpoints, what joins the new one to the service, and, as `uv add` does,
-# the dependencies.
+# What an owner changes: endpoints, what joins the new one to the service, the settings and, as
+# `uv add` does, the dependencies.
 CHANGED = [
+    (
+        f"src/{SLUG}/settings.py",
+        "\n\n    @model_validator",
+        '\n    reports: str = "daily"\n\n    @model_validator',
+    ),
     (f"src/{SLUG}/api/health.py", 'tags=["health"]', 'tags=["operations"]'),
     (f"src/{SLUG}/api/items.py", "max_length=200", "max_length=100"),
     (f"src/{SLUG}/api/emails.py", 'tags=["emails"]', 'tags=["welcome"]'),
@@ -155,6 +160,8 @@ def edit(project: Project, shared: set[str]) -> None:
     for name, old, new in CHANGED:
         if name in shared:
             project.replace(name, old, new)
+    with (project.path / ".env.example").open("a", encoding="utf-8") as settings:
+        settings.write("\n# Which reports.\nREPORTS=daily\n")
 
 
 def rewrite(project: Project, old: str, new: str) -> None:

@@ -82,7 +82,6 @@ class Settings(BaseSettings):
     api_key: SecretStr = SecretStr("")  # empty: the API asks for none, in development only
     allowed_hosts: Annotated[str, Field(pattern=HOSTS)] = "*"  # names by which it may be called
     pages: bool | None = None  # /, /docs, /redoc, /openapi.json; None: in development only
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     task_concurrency: Annotated[int, Field(ge=1, le=1_000)] = 4  # tasks that run at the same time
     task_history: Count = 86_400  # seconds that a finished task's status is kept
     shutdown_grace: Seconds = 10.0  # seconds that running tasks get after SIGTERM
@@ -107,6 +106,8 @@ class Settings(BaseSettings):
     email_from: Annotated[str, AfterValidator(mailbox)] | None = None  # or: name <address>
     mails_per_minute: Annotated[int, Field(ge=1, le=1_000_000)] = 300  # of a process; then a 429
 {% endif %}
+    {# Last, so that an owner's are added far from the lines that an option changes. #}
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
