@@ -360,7 +360,8 @@ def test_what_runs_beside_a_task_is_as_it_says(extended: Project, tmp_path: Path
 
 
 MOUNTED = f"""
-from fastapi import FastAPI
+from fastapi import FastAPI, Response
+from fastapi.staticfiles import StaticFiles
 from fastapi.testclient import TestClient
 from {SLUG}.api.exports import router
 from {SLUG}.main import app
@@ -378,15 +379,29 @@ with TestClient(app) as client:
     print(client.post("/v1/exports/?report=sales").status_code)
     app.state.backend.store = fail
     print(client.post("/v1/exports/?report=sales").status_code)
+
+mounted.mount("/static", StaticFiles(directory="src/{SLUG}"))
+
+@mounted.get("/page")
+async def read_page() -> Response:
+    headers = {{"Content-Security-Policy": "style-src 'self'", "Cache-Control": "max-age=60"}}
+    return Response(headers=headers)
+
+for path in ("/v1/static/main.py", "/v1/page"):
+    headers = TestClient(app).get(path).headers
+    print(headers.get_list("Content-Security-Policy"), headers.get_list("Cache-Control"))
 """
 
 
-def test_a_mounted_application_enqueues_as_it_says(extended: Project, tmp_path: Path) -> None:
+def test_what_is_mounted_is_as_it_says(extended: Project, tmp_path: Path) -> None:
     told = extended.run(extended.bin("python"), "-c", MOUNTED, DATA_DIR=str(tmp_path))
     assert re.findall(r"^\d{3}$", told, re.MULTILINE) == ["202", "503"]
     readme = " ".join(extended.read("README.md").split())
     assert "has `mounted.state = app.state`, and the `exception_handlers` of `main.py`" in readme
     assert "exception_handlers={Unavailable: unavailable}" in extended.read(f"src/{SLUG}/main.py")
+    assert """["default-src 'none'; frame-ancestors 'none'"] ['no-store']""" in told
+    assert """["style-src 'self'"] ['max-age=60']""" in told
+    assert "of your own a `Content-Security-Policy` and a `Cache-Control`" in readme
 
 
 def test_a_task_in_a_package_of_its_own_is_found_too(bake: Bake) -> None:
