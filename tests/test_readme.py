@@ -404,13 +404,22 @@ def test_what_is_mounted_is_as_it_says(extended: Project, tmp_path: Path) -> Non
     assert "of your own a `Content-Security-Policy` and a `Cache-Control`" in readme
 
 
-def test_a_task_in_a_package_of_its_own_is_found_too(bake: Bake) -> None:
+def test_a_task_in_a_package_of_its_own_or_elsewhere_is_found_too(bake: Bake) -> None:
     project = bake(task_backend="Celery")
-    folder = project.path / "src" / SLUG / "tasks" / "reports"
+    package = project.path / "src" / SLUG
+    folder = package / "tasks" / "reports"
     folder.mkdir()
     (folder / "__init__.py").touch()
-    source = blocks(project, "python")[0].replace("..taskqueue", "...taskqueue")
-    (folder / "sales.py").write_text(source)
+    source = blocks(project, "python")[0]
+    (folder / "sales.py").write_text(source.replace("..taskqueue", "...taskqueue"))
+    own = source.replace("..taskqueue", ".taskqueue").replace("def export", "def bill")
+    (package / "billing.py").write_text(own)
     project.sync()
     listing = f"from {SLUG}.worker import app; print(*app.tasks)"
-    assert "export" in project.run(project.bin("python"), "-c", listing).split()
+    command = project.bin("python"), "-c", listing
+    assert {"export", "bill"} & {*project.run(*command).split()} == {"export"}
+    with (package / "tasks" / "__init__.py").open("a") as tasks:
+        tasks.write("from .. import billing as billing\n")
+    assert {"export", "bill"} <= {*project.run(*command).split()}
+    told = "have `tasks/__init__.py` import those with tasks that lie elsewhere"
+    assert told in " ".join(project.read("README.md").split())
