@@ -34,6 +34,13 @@ def probe(what: str) -> None:
             subprocess.run(["true"], check=True)  # noqa: S607
         case ["fork"]:
             multiprocessing.Process(target=time.time).start()
+        case ["terminate", method]:
+            process = multiprocessing.get_context(method).Process(target=time.sleep, args=(60,))
+            process.start()
+            process.terminate()
+            process.join(3)
+            process.kill()
+            raise ValueError(f"ended by {process.exitcode}")
         case ["die", *seconds]:
             time.sleep(sum(map(float, seconds)))
             os.kill(os.getpid(), signal.SIGKILL)

@@ -359,6 +359,14 @@ def test_a_task_that_kills_its_process_is_given_up_and_no_other(
             assert service.wait_for_task(other)["status"] == "succeeded"
 
 
+def test_a_process_that_is_forked_ignores_sigterm(project: Project, data_dir: Path) -> None:
+    with running(project, data_dir) as service:
+        forked, spawned = probe(service, "terminate fork", "terminate spawn")
+        assert service.wait_for_task(forked)["error"] == "ValueError: ended by None"
+        assert service.wait_for_task(spawned)["error"] == "ValueError: ended by -15"
+    assert "or by `multiprocessing` with `spawn`" in project.read("README.md")
+
+
 def test_slow_mails_leave_other_endpoints_alone(project: Project, data_dir: Path) -> None:
     def latencies() -> list[float]:
         times = []
