@@ -267,6 +267,7 @@ def test_what_runs_as_its_broker_restarts_runs_on_and_not_again(
         broker.start()
         status = service.wait_for_task(before, 60)
         assert (status["status"], status["attempts"]) == ("succeeded", 1)
+        assert service.client.get("/health/ready").status_code == 200  # it had no need to fail
         assert work(service)[0] == 202
         (after,) = add(service, "sleep 0")
         service.wait_for_task(after)
