@@ -243,6 +243,7 @@ def test_a_broker_that_restarts_loses_nothing(
     assert not is_well()  # a worker that hangs, for a minute
     os.kill(service.worker.pid, signal.SIGCONT)
     until(is_well, 15, "it lives on")
+    assert "tasks can be stored again" in service.api.output()
 
 
 @pytest.mark.parametrize(
