@@ -61,9 +61,14 @@ def test_a_report_is_exported(client: TestClient, data_dir: Path) -> None:
     assert (data_dir / "export.txt").read_text() == "sales"
 """,
 }
-# What an owner changes: endpoints, what joins the new one to the service, the settings and, as
-# `uv add` does, the dependencies.
+APPENDED = {
+    ".env.example": "\n# Which reports.\nREPORTS=daily\n",
+    "monitoring/alerts.yml": "      - alert: Mine\n        expr: up == 0\n",
+}
+# What an owner changes: endpoints, what joins the new one to the service, the settings, a dashboard
+# and, as `uv add` does, the dependencies.
 CHANGED = [
+    ("monitoring/dashboard.json", "    }\n  ]\n", '    },\n    { "title": "Mine" }\n  ]\n'),
     (
         f"src/{SLUG}/settings.py",
         "\n\n    @model_validator",
@@ -160,8 +165,9 @@ def edit(project: Project, shared: set[str]) -> None:
     for name, old, new in CHANGED:
         if name in shared:
             project.replace(name, old, new)
-    with (project.path / ".env.example").open("a", encoding="utf-8") as settings:
-        settings.write("\n# Which reports.\nREPORTS=daily\n")
+    for name, text in APPENDED.items():
+        with (project.path / name).open("a", encoding="utf-8") as file:
+            file.write(text)
 
 
 def rewrite(project: Project, old: str, new: str) -> None:
