@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,9 +18,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.project import SLUG, TEMPLATE, Project, bake, environment
+from harness.project import SLUG, TEMPLATE, Project, environment
 from harness.repository import commit, git, snapshot
 
+from .conftest import Bake
 from .rendering import render, typed
 from .variants import OPTIONS
 
@@ -46,6 +48,12 @@ def workplace(tmp_path: Path) -> Path:
     workplace = tmp_path / "workplace"
     workplace.mkdir()
     return workplace
+
+
+@pytest.fixture
+def existing(bake: Bake, workplace: Path) -> Project:
+    """Return a project that is there already."""
+    return Project(shutil.copytree(bake().path, workplace / SLUG))
 
 
 @pytest.fixture(scope="session")
@@ -324,42 +332,42 @@ def versioned(
     return run(command, workplace, Path.home())
 
 
-def test_an_existing_folder_is_refused_and_left_alone(workplace: Path, home: Path) -> None:
-    bake(workplace)
-    project = Project(workplace / SLUG)
-    (project.path / "README.md").write_text("Mine.\n")
-    before = contents(project)
+def test_an_existing_folder_is_refused_and_left_alone(
+    existing: Project, workplace: Path, home: Path
+) -> None:
+    (existing.path / "README.md").write_text("Mine.\n")
+    before = contents(existing)
     for option in ([], ["--skip-if-file-exists"]):  # which is of use with -f only
         result = run([*COOKIECUTTER, str(TEMPLATE), "--no-input", *option], workplace, home)
         assert result.returncode == 1
         assert "already exists" in result.stdout
-        assert contents(project) == before
+        assert contents(existing) == before
 
 
 @pytest.mark.parametrize("skip", [True, False], ids=["-f -s", "-f"])
 def test_an_existing_folder_is_overwritten_as_asked(
-    skip: bool, workplace: Path, home: Path
+    skip: bool, existing: Project, workplace: Path, home: Path
 ) -> None:
-    project = bake(workplace)
-    (project.path / "README.md").write_text("Mine.\n")
-    (project.path / "Makefile").unlink()
-    (project.path / ".github" / "mine.yml").write_text("mine: 1\n")
+    (existing.path / "README.md").write_text("Mine.\n")
+    (existing.path / "Makefile").unlink()
+    (existing.path / ".github" / "mine.yml").write_text("mine: 1\n")
     options = ["-f", *(["-s"] if skip else []), "ci=GitLab CI"]
     result = run([*COOKIECUTTER, str(TEMPLATE), "--no-input", *options], workplace, home)
     assert result.returncode == 0, result.stdout
-    assert project.read("README.md") == ("Mine.\n" if skip else render(typed({}))["README.md"])
-    assert project.read("Makefile") == render(typed({}))["Makefile"]
-    assert project.read(".github/mine.yml") == "mine: 1\n"
-    assert ".gitlab-ci.yml" in project.files()
+    assert existing.read("README.md") == ("Mine.\n" if skip else render(typed({}))["README.md"])
+    assert existing.read("Makefile") == render(typed({}))["Makefile"]
+    assert existing.read(".github/mine.yml") == "mine: 1\n"
+    assert ".gitlab-ci.yml" in existing.files()
 
 
-def test_a_refusal_leaves_an_existing_project_alone(workplace: Path, home: Path) -> None:
-    project = bake(workplace)
-    before = contents(project)
+def test_a_refusal_leaves_an_existing_project_alone(
+    existing: Project, workplace: Path, home: Path
+) -> None:
+    before = contents(existing)
     result = run([*COOKIECUTTER, str(TEMPLATE), "--no-input", "-f", "full_name= "], workplace, home)
     assert result.returncode == 1
     assert "error: full_name: ' ' must hold a letter" in result.stdout
-    assert contents(project) == before
+    assert contents(existing) == before
 
 
 def test_a_read_only_target_fails_and_stays_as_it_was(workplace: Path, home: Path) -> None:
