@@ -207,7 +207,6 @@ def test_tasks_of_an_old_broker_end_on_it_and_purged_ones_stay_queued(
         service.worker.stop()
         (purged,) = add(service, "sleep 0")
         assert '"argsrepr": ""' in redis.ask("LINDEX", SLUG, "0")  # what events would tell
-        assert redis.ask("PUBSUB", "CHANNELS") == "*0\r\n"  # none waits for what a task returns
         service.run("celery", "-A", f"{SLUG}.worker", "purge", "-f")
         (task_id,) = add(service, "heal")
     new = {"CELERY_BROKER_URL": redis.url[:-1] + "1", "CELERY_RESULT_BACKEND": redis.url}

@@ -69,16 +69,18 @@ def work(service: Service) -> tuple[int, float]:
     return response.status_code, response.elapsed.total_seconds()
 
 
-def refuses(service: Service, path: str = WORK) -> None:
-    """Ask for one task: a 503 in time, and readiness says why."""
-    response = service.client.post(path)
+def refuses(service: Service) -> str:
+    """Ask for one task: a 503 in time; returns why, as readiness says."""
+    response = service.client.post(WORK)
     assert response.status_code == 503, response.text
     assert int(response.headers["Retry-After"]) > 0
     assert response.elapsed.total_seconds() < BOUND
     ready = service.client.get("/health/ready")
     assert ready.status_code == 503
     assert ready.elapsed.total_seconds() < BOUND
-    assert "broker" in ready.json()["detail"]
+    reason: str = ready.json()["detail"]
+    assert "broker" in reason
+    return reason
 
 
 async def crowd(
@@ -228,7 +230,7 @@ def test_a_broker_that_restarts_loses_nothing(
         assert is_well()
         end()
         if end == broker.stop:
-            refuses(service)
+            until(lambda: "onnection refused" in refuses(service), 10, "it tries again at once")
             until(lambda: not is_well(), 15, "the worker's probe says that its broker is gone")
         broker.start()
         assert work(service)[0] == 202
