@@ -16,7 +16,7 @@ from pytest_cookies.plugin import Cookies
 
 from harness import servers
 from harness.probes import add_probes
-from harness.project import TEMPLATE, Project
+from harness.project import SLUG, TEMPLATE, Project
 from harness.servers import RabbitMQ, S, missing
 
 from .variants import FULL, VARIANTS, Variant
@@ -73,6 +73,33 @@ def reason(output: str) -> str:
     assert "Traceback" not in output
     (line,) = [line for line in output.splitlines() if line.startswith("error: ")]
     return line
+
+
+REFUSE = f"""
+import json, os, sys
+
+from {SLUG}.main import create_app
+from {SLUG}.settings import get_settings
+
+for settings in map(json.loads, sys.argv[1:]):
+    os.environ |= settings
+    get_settings.cache_clear()
+    try:
+        create_app()
+    except SystemExit:
+        for name in settings:
+            del os.environ[name]
+"""
+
+
+def refusals(project: Project, data_dir: Path, cases: list[dict[str, str]]) -> list[str]:
+    """Return the lines in which the service refuses each case, in one process for all of them."""
+    command = (project.bin("python"), "-c", REFUSE, *map(json.dumps, cases))
+    told = project.run(*command, DATA_DIR=str(data_dir))
+    assert "Traceback" not in told
+    lines = [line for line in told.splitlines() if line.startswith("error: ")]
+    assert len(lines) == len(cases), told
+    return lines
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
