@@ -365,15 +365,15 @@ from fastapi.staticfiles import StaticFiles
 from fastapi.testclient import TestClient
 from {SLUG}.api.exports import router
 from {SLUG}.main import app
-from {SLUG}.taskqueue import Unavailable, unavailable
+from {SLUG}.taskqueue import Unavailable
 
-mounted = FastAPI(exception_handlers={{Unavailable: unavailable}})
+mounted = FastAPI()
 mounted.state = app.state
 mounted.include_router(router)
 app.mount("/v1", mounted)
 
 async def fail(_):
-    raise Unavailable
+    raise Unavailable("full")
 
 with TestClient(app) as client:
     print(client.post("/v1/exports/?report=sales").status_code)
@@ -397,8 +397,7 @@ def test_what_is_mounted_is_as_it_says(extended: Project, tmp_path: Path) -> Non
     told = extended.run(extended.bin("python"), "-c", MOUNTED, DATA_DIR=str(tmp_path))
     assert re.findall(r"^\d{3}$", told, re.MULTILINE) == ["202", "503"]
     readme = " ".join(extended.read("README.md").split())
-    assert "has `mounted.state = app.state`, and the `exception_handlers` of `main.py`" in readme
-    assert "exception_handlers={Unavailable: unavailable}" in extended.read(f"src/{SLUG}/main.py")
+    assert "has `mounted.state = app.state`" in readme
     assert """["default-src 'none'; frame-ancestors 'none'"] ['no-store']""" in told
     assert """["style-src 'self'"] ['max-age=60']""" in told
     assert "of your own a `Content-Security-Policy` and a `Cache-Control`" in readme

@@ -26,7 +26,7 @@ from .api.tasks import router as tasks
 from .logs import configure_logging
 from .metrics import request_metrics
 from .settings import get_settings
-from .taskqueue import Backend, Unavailable, unavailable
+from .taskqueue import Backend
 
 
 def request_id(given: str) -> str:
@@ -62,7 +62,6 @@ def create_app() -> FastAPI:
         openapi_url="/openapi.json" if settings.pages else None,  # None: no /docs, no /redoc
         max_body_size=65_536,  # bytes; an endpoint that takes more has its own
         redirect_slashes=False,  # behind TLS it may be to http://, with the client's key
-        exception_handlers={Unavailable: unavailable},
         # Where OTEL_EXPORTER_OTLP_ENDPOINT is set. Traces only: logs have the texts of errors.
         telemetry={"auto_configure": True, "metrics": False, "logs": False},
     )

@@ -4,7 +4,6 @@ from .backend import Backend as Backend
 from .queue import TaskBackend as TaskBackend
 from .queue import TaskQueue as TaskQueue
 from .queue import TaskRoute as TaskRoute
-from .queue import unavailable as unavailable
 from .task import TaskStatus as TaskStatus
 from .task import Unavailable as Unavailable
 from .task import add_task as add_task

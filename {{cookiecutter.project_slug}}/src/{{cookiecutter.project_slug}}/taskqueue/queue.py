@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 from fastapi import BackgroundTasks, Depends, FastAPI, HTTPException, Request, Response
 from fastapi.requests import HTTPConnection
-from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from starlette.middleware.body_limit import MAX_BODY_SIZE_SCOPE_KEY
 from starlette.routing import NoMatchFound
@@ -17,11 +16,6 @@ from ..metrics import REFUSED
 from ..settings import get_settings
 from .backend import Backend
 from .task import Call, P, Task, Unavailable
-
-
-async def unavailable(_: Request, error: Exception) -> JSONResponse:
-    """Return the 503 that asks the client to come back, in seconds (RFC 9110, section 15.6.4)."""
-    return JSONResponse({"detail": str(error)}, 503, headers={"Retry-After": "5"})
 
 
 class PendingTasks:

@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Any, Generic, Literal, NamedTuple, ParamSpec, TypeVar
 
 from asgi_correlation_id import correlation_id
+from fastapi import HTTPException
 from pydantic import BaseModel
 from structlog.contextvars import bind_contextvars
 
@@ -32,8 +33,14 @@ _task_id: ContextVar[str] = ContextVar("task_id")
 _added: ContextVar[list["Call"]] = ContextVar("added")  # by the task that is running
 
 
-class Unavailable(Exception):
-    """A task could not be stored, or its status not be read; its text says why."""
+class Unavailable(HTTPException):
+    """A task could not be stored, or its status not be read: a 503 that says why.
+
+    It asks the client to come back, in seconds (RFC 9110, section 15.6.4).
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(503, reason, headers={"Retry-After": "5"})
 
 
 class TaskStatus(BaseModel):
