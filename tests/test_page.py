@@ -468,9 +468,9 @@ def test_without_a_task_it_shows_how_a_first_one_gets_its_form(
     project = bake(include_email_task=False, include_log_task=False)
     code = {block.splitlines()[0]: block for block in blocks(project, "python")}
     source, endpoint = (
-        code[f"# src/{SLUG}/{name}"] for name in ("tasks/export.py", "api/exports.py")
+        code[f"# src/{SLUG}/{name}"] for name in ("tasks/export.py", "api/reports.py")
     )
-    add_task(project, "export", source, "exports", endpoint)
+    add_task(project, "export", source, "reports", endpoint)
     project.sync()
     path = project.path / "src" / SLUG / "page" / "page.html"
     with running(project, tmp_path / "data") as service:

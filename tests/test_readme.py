@@ -79,7 +79,7 @@ def test_who_serves_every_host_is_told_to_be_in_production(
     process = Process(command, extended.path, tmp_path / "log", **settings, DATA_DIR=str(tmp_path))
     try:
         until(lambda: " running on " in process.output(), 20, "it serves")
-        response = httpx2.post(f"http://127.0.0.1:{port}/exports/", params={"report": "sales"})
+        response = httpx2.post(f"http://127.0.0.1:{port}/reports/", params={"report": "sales"})
         assert response.status_code == 401
     finally:
         process.stop()
@@ -93,11 +93,11 @@ from fastapi import APIRouter, FastAPI, Request
 from prometheus_client import Gauge
 """.lstrip()
 OWN = """
-OPEN = Gauge("exports_open", "Exports that are open.", multiprocess_mode="mostrecent")
+OPEN = Gauge("reports_open", "Reports that are open.", multiprocess_mode="mostrecent")
 
 
-@router.get("/exports/")
-async def read_exports() -> None:
+@router.get("/reports/")
+async def read_reports() -> None:
     OPEN.set(1)
     raise NotImplementedError
 
@@ -139,8 +139,8 @@ def extended(bake: Bake, fresh: Project) -> Project:
         for block in blocks(project, "python")
     }
     imported = "from fastapi import APIRouter\n"
-    endpoint = code["api/exports.py"].replace(imported, IMPORTS)
-    add_task(project, "export", code["tasks/export.py"], "exports", f"{endpoint}\n{OWN}")
+    endpoint = code["api/reports.py"].replace(imported, IMPORTS)
+    add_task(project, "export", code["tasks/export.py"], "reports", f"{endpoint}\n{OWN}")
     main, wrapped = f"src/{SLUG}/main.py", "security_headers(super().__call__)"
     cors = "from fastapi.middleware.cors import CORSMiddleware\n"
     project.replace(main, "from fastapi.mid", f"{cors}from fastapi.mid")
@@ -165,20 +165,20 @@ def test_what_it_adds_works(extended: Project, tmp_path: Path) -> None:
     settings = {"API_KEY": "open sesame", "PYTHONUNBUFFERED": "1"}  # as in the image: it prints
     with running(extended, tmp_path / "data", **settings) as service:
         client = service.client
-        assert client.post("/exports/", params={"report": "sales"}).status_code == 401
+        assert client.post("/reports/", params={"report": "sales"}).status_code == 401
         client.headers.update({"X-API-Key": "open sesame", "Origin": FRONT})
         client.headers["Sec-Fetch-Site"] = "cross-site"  # as a browser says of that front-end
-        response = client.post("/exports/", params={"report": "sales"})
+        response = client.post("/reports/", params={"report": "sales"})
         assert response.status_code == 202
         end = service.wait_for_task(response.json()["task_id"])
         assert (end["name"], end["status"]) == ("export", "succeeded")
         output = (service.worker or service.api).output
         until(lambda: "exporting sales" in output(), 10, "it has printed")
         (cron,) = re.findall(r"`(curl .*) \.\.\.`", readme)
-        told = [*("--header", "X-API-Key: open sesame"), f"{service.url}/exports/?report=stock"]
+        told = [*("--header", "X-API-Key: open sesame"), f"{service.url}/reports/?report=stock"]
         assert '"task_id"' in extended.run(*cron.split(), *told)
-        failed = client.get("/exports/", headers={"Connection": "close"})  # by uvicorn, then
-        refused = client.post("/exports/", content=b"x" * 65_537)
+        failed = client.get("/reports/", headers={"Connection": "close"})  # by uvicorn, then
+        refused = client.post("/reports/", content=b"x" * 65_537)
         answers = failed, refused, response
         assert [answer.status_code for answer in answers] == [500, 413, 202]
         assert client.post("/uploads/", content=b"x" * 65_537).status_code == 200
@@ -186,7 +186,7 @@ def test_what_it_adds_works(extended: Project, tmp_path: Path) -> None:
         opened = "engine opened" in output()  # by who runs the tasks
         for answer in answers:
             assert answer.headers["Access-Control-Allow-Origin"] == FRONT
-        assert "\nexports_open 1.0\n" in client.get("/metrics").text
+        assert "\nreports_open 1.0\n" in client.get("/metrics").text
     assert "wrap `security_headers(...)`" in readme
     assert "such as `mostrecent`" in readme
     assert "`APIRouter(lifespan=...)`" in readme
@@ -200,7 +200,7 @@ from datetime import date
 
 from pydantic import BaseModel
 
-from {SLUG}.api.exports import create_export
+from {SLUG}.api.reports import create_report
 from {SLUG}.taskqueue.queue import PendingTasks
 from {SLUG}.tasks.export import export
 
@@ -208,7 +208,7 @@ class Report(BaseModel):
     day: date
 
 pending = PendingTasks()
-asyncio.run(create_export("sales", pending))
+asyncio.run(create_report("sales", pending))
 pending.add_task(export, Report(day="2026-11-26").model_dump(mode="json"))
 for call in pending.calls:
     print(call.name, call.arguments)
@@ -363,7 +363,7 @@ MOUNTED = f"""
 from fastapi import FastAPI, Response
 from fastapi.staticfiles import StaticFiles
 from fastapi.testclient import TestClient
-from {SLUG}.api.exports import router
+from {SLUG}.api.reports import router
 from {SLUG}.main import app
 from {SLUG}.taskqueue import Unavailable
 
@@ -376,9 +376,9 @@ async def fail(_):
     raise Unavailable("full")
 
 with TestClient(app) as client:
-    print(client.post("/v1/exports/?report=sales").status_code)
+    print(client.post("/v1/reports/?report=sales").status_code)
     app.state.backend.store = fail
-    print(client.post("/v1/exports/?report=sales").status_code)
+    print(client.post("/v1/reports/?report=sales").status_code)
 
 mounted.mount("/static", StaticFiles(directory="src/{SLUG}"))
 

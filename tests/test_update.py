@@ -32,7 +32,7 @@ from ..taskqueue import task
 def export(report: str) -> None:
     (get_settings().data_dir / "export.txt").write_text(report)
 """,
-    f"src/{SLUG}/api/uploads.py": """\
+    f"src/{SLUG}/api/reports.py": """\
 from fastapi import APIRouter
 
 from ..taskqueue import TaskQueue, TaskRoute
@@ -41,11 +41,11 @@ from ..tasks.export import export
 router = APIRouter(route_class=TaskRoute)
 
 
-@router.post("/exports/", status_code=202)
-async def create_export(report: str, background_tasks: TaskQueue) -> dict[str, str]:
+@router.post("/reports/", status_code=202)
+async def create_report(report: str, background_tasks: TaskQueue) -> dict[str, str]:
     return {"task_id": background_tasks.add_task(export, report)}
 """,
-    "tests/test_uploads.py": """\
+    "tests/test_reports.py": """\
 import time
 from pathlib import Path
 
@@ -53,7 +53,7 @@ from starlette.testclient import TestClient
 
 
 def test_a_report_is_exported(client: TestClient, data_dir: Path) -> None:
-    task_id = client.post("/exports/", params={"report": "sales"}).json()["task_id"]
+    task_id = client.post("/reports/", params={"report": "sales"}).json()["task_id"]
     deadline = time.monotonic() + 30
     while client.get(f"/tasks/{task_id}").json()["status"] != "succeeded":
         assert time.monotonic() < deadline
@@ -79,13 +79,13 @@ CHANGED = [
     (f"src/{SLUG}/api/emails.py", 'tags=["emails"]', 'tags=["welcome"]'),
     (
         f"src/{SLUG}/main.py",
-        " as tasks\n",
-        " as tasks\nfrom .api.uploads import router as uploads\n",
+        " as page\n",
+        " as page\nfrom .api.reports import router as reports\n",
     ),
     (
         f"src/{SLUG}/main.py",
         "(health)\n",
-        "(health)\n    app.include_router(uploads, **protected)\n",
+        "(health)\n    app.include_router(reports, **protected)\n",
     ),
     (
         "pyproject.toml",
@@ -401,5 +401,5 @@ def test_a_new_slug_moves_the_templates_files_and_git_mv_the_owners(
             git(project.path, "mv", name, name.replace(SLUG, "renamed"))
     expected = fresh({"project_slug": "renamed"}, tmp_path / "expected")
     assert project.files() == expected.files() | {name.replace(SLUG, "renamed") for name in ADDED}
-    assert "import router as uploads" in project.read("src/renamed/main.py")
+    assert "import router as reports" in project.read("src/renamed/main.py")
     assert "max_length=100" in project.read("src/renamed/api/items.py")
