@@ -31,6 +31,7 @@ def fresh(request: pytest.FixtureRequest, bake: Bake) -> Project:
 
 
 def test_every_command_runs(fresh: Project, tmp_path: Path) -> None:
+    fresh.sync()  # as `uv sync` does, and with the bytecode that other environments have made
     port = free_port()
     served: dict[str, Process] = {}
     tools = {"UV_TOOL_DIR": str(tmp_path / "tools"), "UV_TOOL_BIN_DIR": str(tmp_path / "bin")}
