@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.project import SLUG, TEMPLATE, Project, bake, environment
+from harness.project import SLUG, TEMPLATE, Project, environment
 from harness.repository import begin, git, snapshot
 from hooks.pre_gen_project import DEVICES
 
@@ -37,7 +37,7 @@ def contents(project: Project) -> dict[str, tuple[bytes, int]]:
     return {name: (path.read_bytes(), path.stat().st_mode) for name, path in files.items()}
 
 
-def test_the_same_bytes_whatever_the_time_user_locale_and_umask(tmp_path: Path) -> None:
+def test_the_same_bytes_whatever_the_time_user_locale_and_umask(tmp_path: Path, bake: Bake) -> None:
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text(ANOTHER_YEAR)
     home = tmp_path / "home"
@@ -63,7 +63,7 @@ def test_the_same_bytes_whatever_the_time_user_locale_and_umask(tmp_path: Path) 
         capture_output=True,
     )
     elsewhere = Project(tmp_path / "elsewhere" / "task_service")
-    assert contents(elsewhere) == contents(bake(tmp_path / "here"))
+    assert contents(elsewhere) == contents(bake())
 
 
 def test_line_ends_are_the_same_whatever_the_templates_are(tmp_path: Path, bake: Bake) -> None:
@@ -111,8 +111,8 @@ def test_the_template_can_be_checked_out_on_windows() -> None:
 
 
 @pytest.mark.parametrize("slug", ["data", "dist"])
-def test_a_project_does_not_ignore_its_own_files(slug: str, tmp_path: Path) -> None:
-    project = bake(tmp_path, project_slug=slug)
+def test_a_project_does_not_ignore_its_own_files(slug: str, bake: Bake) -> None:
+    project = bake(project_slug=slug)
     project.run("git", "init", "--quiet")
     assert "!!" not in project.run("git", "status", "--porcelain", "--ignored")
     private = [".env", "data/emails.log"]
