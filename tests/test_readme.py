@@ -361,14 +361,16 @@ def test_what_runs_beside_a_task_is_as_it_says(extended: Project, tmp_path: Path
 
 
 MOUNTED = f"""
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, Response, Security
 from fastapi.staticfiles import StaticFiles
 from fastapi.testclient import TestClient
 from {SLUG}.api.reports import router
+from {SLUG}.api.security import require_api_key
 from {SLUG}.main import app
 from {SLUG}.taskqueue import Unavailable
 
-mounted = FastAPI()
+protected = {{"dependencies": [Security(require_api_key)]}}  # as in main.py
+mounted = FastAPI(**protected)
 mounted.state = app.state
 mounted.include_router(router)
 app.mount("/v1", mounted)
@@ -377,6 +379,8 @@ async def fail(_):
     raise Unavailable("full")
 
 with TestClient(app) as client:
+    print(client.post("/v1/reports/?report=sales").status_code)
+    client.headers["X-API-Key"] = "open sesame"
     print(client.post("/v1/reports/?report=sales").status_code)
     app.state.backend.store = fail
     print(client.post("/v1/reports/?report=sales").status_code)
@@ -389,16 +393,17 @@ async def read_page() -> Response:
     return Response(headers=headers)
 
 for path in ("/v1/static/main.py", "/v1/page"):
-    headers = TestClient(app).get(path).headers
+    headers = client.get(path).headers
     print(headers.get_list("Content-Security-Policy"), headers.get_list("Cache-Control"))
 """
 
 
 def test_what_is_mounted_is_as_it_says(extended: Project, tmp_path: Path) -> None:
-    told = extended.run(extended.bin("python"), "-c", MOUNTED, DATA_DIR=str(tmp_path))
-    assert re.findall(r"^\d{3}$", told, re.MULTILINE) == ["202", "503"]
+    settings = {"API_KEY": "open sesame", "DATA_DIR": str(tmp_path)}
+    told = extended.run(extended.bin("python"), "-c", MOUNTED, **settings)
+    assert re.findall(r"^\d{3}$", told, re.MULTILINE) == ["401", "202", "503"]
     readme = " ".join(extended.read("README.md").split())
-    assert "has `mounted.state = app.state`" in readme
+    assert "has `mounted.state = app.state`, and asks for the key as `FastAPI(**" in readme
     assert """["default-src 'none'; frame-ancestors 'none'"] ['no-store']""" in told
     assert """["style-src 'self'"] ['max-age=60']""" in told
     assert "of your own a `Content-Security-Policy` and a `Cache-Control`" in readme
