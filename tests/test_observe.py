@@ -349,7 +349,8 @@ def test_nothing_of_opentelemetrys_sdk_is_imported_without_its_endpoint(
         f"import sys; from starlette.testclient import TestClient; from {SLUG}.main import app\n"
         "with TestClient(app): print([name for name in sys.modules if 'opentelemetry.sdk' in name])"
     )
-    assert project.run(project.bin("python"), "-c", code).splitlines()[-1] == "[]"
+    told = project.run(project.bin("python"), "-c", code, DATA_DIR=str(tmp_path))
+    assert told.splitlines()[-1] == "[]"
 
 
 def test_what_cannot_be_stored_is_counted_and_what_waits_is_seen(watched: Watched) -> None:
