@@ -369,12 +369,15 @@ def test_service_and_worker_follow_a_redis_that_fails_over(probes: Project, tmp_
         until(lambda: "link_status:up" in second.ask("INFO", "replication"), 20, "a replica")
         url = first.url.replace(str(first.port), str(proxy.port))
         with running(probes, tmp_path / "data", CELERY_BROKER_URL=url) as service:
-            ids = add(service, *["sleep 2"] * 4)
+            ids = add(service, *["sleep 12"] * 2, *["sleep 0"] * 2)
             until(lambda: len(those_that(service, "begins")) == 2, 10, "two are running")
+            begun_at = time.time()
             second.ask("REPLICAOF", "NO", "ONE")
             first.ask("REPLICAOF", "127.0.0.1", str(second.port))  # and keeps its connections
             proxy.lead_to(second.port)
             until(lambda: work(service)[0] == 202, 5, "the service follows")
+            old = "ZCOUNT", f"{SLUG}.unacked_index", "0", str(begun_at)
+            until(lambda: second.ask(*old) == ":0\r\n", 10, "its worker does, though it is busy")
             ids += add(service, "sleep 0")
             for task_id in ids:
                 assert service.wait_for_task(task_id)["status"] == "succeeded"
