@@ -575,6 +575,19 @@ with Connection("{url}") as connection:
 
 
 @in_peace
+def test_the_first_request_after_a_rabbitmq_was_reset_is_accepted(
+    probes: Project, rabbitmq: RabbitMQ, redis: Redis, tmp_path: Path
+) -> None:
+    broker = rabbitmq.apart()
+    with running(probes, tmp_path / "data", **urls(broker, redis)) as service:
+        assert service.worker
+        service.worker.stop()  # it would declare the queue too
+        rabbitmq.control("delete_vhost", broker.vhost)
+        rabbitmq.control("import_definitions", str(broker.folder / f"{broker.vhost}.json"))
+        assert service.client.post("/probes/?what=sleep 0").status_code == 202
+
+
+@in_peace
 def test_a_queue_that_cannot_be_used_is_told_by_readiness_and_by_the_worker(
     probes: Project, rabbitmq: RabbitMQ, tmp_path: Path
 ) -> None:
