@@ -205,13 +205,17 @@ class RabbitMQ(Server):
         """Return it with queues of its own, those of a new virtual host."""
         other = copy(self)
         other.vhost = uuid4().hex
-        rights = {"user": "guest", "vhost": other.vhost, "configure": ".*"}
+        other.define()
+        return other
+
+    def define(self) -> None:
+        """Make its virtual host."""
+        rights = {"user": "guest", "vhost": self.vhost, "configure": ".*"}
         rights |= {"write": ".*", "read": ".*"}
-        definitions = {"vhosts": [{"name": other.vhost}], "permissions": [rights]}
-        path = self.folder / f"{other.vhost}.json"
+        definitions = {"vhosts": [{"name": self.vhost}], "permissions": [rights]}
+        path = self.folder / f"{self.vhost}.json"
         path.write_text(json.dumps(definitions), "utf-8")
         self.control("import_definitions", str(path))  # in one call: each takes a second
-        return other
 
     def end(self) -> None:
         """Stop it for good, and its port mapper."""

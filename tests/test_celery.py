@@ -207,7 +207,7 @@ def test_tasks_of_an_old_broker_end_on_it_and_purged_ones_stay_queued(
         service.worker.stop()
         (purged,) = add(service, "sleep 0")
         assert '"argsrepr": ""' in redis.ask("LINDEX", SLUG, "0")  # what events would tell
-        service.run("celery", "-A", f"{SLUG}.worker", "purge", "-f")
+        probes.run(*celery(probes, "purge", "-f"), **service.settings)
         (task_id,) = add(service, "heal")
     new = {"CELERY_BROKER_URL": redis.url[:-1] + "1", "CELERY_RESULT_BACKEND": redis.url}
     with running(probes, data, **new) as service:
@@ -265,7 +265,7 @@ def test_services_on_one_broker_run_their_own_tasks_only(
         until(lambda: those_that(service, "begins"), 20, "one is running")
         # Celery's own: of others' tasks there, one that runs for long would be run again.
         assert "\nunacked" not in aside.ask("KEYS", "unacked*")
-        told = service.run("celery", "-A", f"{SLUG}.worker", "inspect", "ping")
+        told = probes.run(*celery(probes, "inspect", "ping"), **service.settings)
         assert "1 node online" in told  # not the other's, which could be told to stop
         statuses = [service.wait_for_task(task_id)["status"] for task_id in ids]
         assert statuses == ["succeeded"] * len(ids)
@@ -566,14 +566,6 @@ def test_a_worker_says_that_a_redis_is_too_old(probes: Project, tmp_path: Path) 
         assert reason(output) == "error: CELERY_BROKER_URL: Redis 6.2 or newer is needed"
 
 
-CLASSIC = """
-from kombu import Connection
-
-with Connection("{url}") as connection:
-    connection.default_channel.queue_declare("{slug}", durable=True, auto_delete=False)
-"""
-
-
 @in_peace
 def test_the_first_request_after_a_rabbitmq_was_reset_is_accepted(
     probes: Project, rabbitmq: RabbitMQ, redis: Redis, tmp_path: Path
@@ -583,8 +575,16 @@ def test_the_first_request_after_a_rabbitmq_was_reset_is_accepted(
         assert service.worker
         service.worker.stop()  # it would declare the queue too
         rabbitmq.control("delete_vhost", broker.vhost)
-        rabbitmq.control("import_definitions", str(broker.folder / f"{broker.vhost}.json"))
+        broker.define()
         assert service.client.post("/probes/?what=sleep 0").status_code == 202
+
+
+CLASSIC = """
+from kombu import Connection
+
+with Connection("{url}") as connection:
+    connection.default_channel.queue_declare("{slug}", durable=True, auto_delete=False)
+"""
 
 
 @in_peace

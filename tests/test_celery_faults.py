@@ -32,8 +32,9 @@ __all__ = ["probes"]
 WORK = "/probes/?what=sleep+0"
 BOUND = 2.0  # seconds to a 503; the README promises 1.3, on a machine that does nothing else
 on_each_broker = pytest.mark.parametrize("broker", ["Redis", "RabbitMQ"], indirect=True)
+RABBITMQ_IN_PEACE = pytest.param("RabbitMQ in peace", marks=in_peace)
 on_each_broker_in_peace = pytest.mark.parametrize(
-    "broker", ["Redis", pytest.param("RabbitMQ in peace", marks=in_peace)], indirect=True
+    "broker", ["Redis", RABBITMQ_IN_PEACE], indirect=True
 )
 
 
@@ -415,9 +416,7 @@ def test_a_worker_outlasts_a_redis_that_refuses_writes(service: Service, broker:
 
 
 # On a Redis that is the broker too, its worker is told of no limit meanwhile.
-@pytest.mark.parametrize(
-    "broker", [pytest.param("RabbitMQ in peace", marks=in_peace)], indirect=True
-)
+@pytest.mark.parametrize("broker", [RABBITMQ_IN_PEACE], indirect=True)
 def test_a_task_outlasts_its_time_limit_while_its_record_cannot_be_kept(
     probes: Project, broker: Server, results: Redis, tmp_path: Path
 ) -> None:
