@@ -40,6 +40,7 @@ def probe(what: str) -> None:
             process.terminate()
             process.join(3)
             process.kill()
+            process.join()  # until then its exit code may still be unknown
             raise ValueError(f"ended by {process.exitcode}")
         case ["die", *seconds]:
             time.sleep(sum(map(float, seconds)))
