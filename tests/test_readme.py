@@ -403,7 +403,8 @@ def test_what_is_mounted_is_as_it_says(extended: Project, tmp_path: Path) -> Non
     told = extended.run(extended.bin("python"), "-c", MOUNTED, **settings)
     assert re.findall(r"^\d{3}$", told, re.MULTILINE) == ["401", "202", "503"]
     readme = " ".join(extended.read("README.md").split())
-    assert "has `mounted.state = app.state`, and asks for the key as `FastAPI(**" in readme
+    assert "by `FastAPI(**protected)`" in readme
+    assert "set `mounted.state = app.state`" in readme
     assert """["default-src 'none'; frame-ancestors 'none'"] ['no-store']""" in told
     assert """["style-src 'self'"] ['max-age=60']""" in told
     assert "of your own a `Content-Security-Policy` and a `Cache-Control`" in readme
@@ -426,5 +427,5 @@ def test_a_task_in_a_package_of_its_own_or_elsewhere_is_found_too(bake: Bake) ->
     with (package / "tasks" / "__init__.py").open("a") as tasks:
         tasks.write("from .. import billing as billing\n")
     assert {"export", "bill"} <= {*project.run(*command).split()}
-    told = "have `tasks/__init__.py` import those with tasks that lie elsewhere"
+    told = "have `tasks/__init__.py` import any others that hold tasks"
     assert told in " ".join(project.read("README.md").split())
