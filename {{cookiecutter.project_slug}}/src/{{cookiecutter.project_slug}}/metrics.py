@@ -32,8 +32,8 @@ def _own_folder() -> str:
     folder = Path(place, f"{__package__}-metrics-{secret}")
     folder.mkdir(mode=0o700, exist_ok=True)
     if sys.platform != "win32":
-        # Each locks it while it lives. What nobody locks was left: uvicorn ends by SIGTERM, without
-        # atexit. A minute, as another service may have made its own and not locked it yet.
+        # Each process locks it while it lives. A folder that nobody locks was left behind, as
+        # uvicorn ends by SIGTERM, without atexit; or was made just now, by another service.
         fcntl.flock(os.open(folder / "lock", os.O_CREAT, 0o600), fcntl.LOCK_SH)
         for left in folder.parent.glob(f"{__package__}-metrics-*"):
             with contextlib.suppress(OSError):
@@ -50,7 +50,7 @@ def _own_folder() -> str:
 def _number(pid: int) -> int:
     """Return the first number that no live process has, for the names of a process's files.
 
-    By pid, as is the default, a file of each process that ever was would fill the disk.
+    Named by pid, as is the default, files of every process that ever ran would fill the disk.
     """
     if sys.platform != "win32":
         for number in count():
