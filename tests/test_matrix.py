@@ -65,7 +65,7 @@ def test_passes_its_own_checks(
     project.sync("--resolution", resolution, python=path)
     run = functools.partial(project.run, "uv", "run", "--no-sync")
     assert run("python", "--version").startswith(f"Python {python}.")
-    assert " passed" in run("pytest", "-W", "error")
+    assert re.search(r"\d passed in ", run("pytest"))  # and no warnings, which are errors
     if resolution == "lowest-direct":  # the newest are test_quality's
         run("ruff", "check")
         run("ruff", "format", "--check")
