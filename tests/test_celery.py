@@ -635,14 +635,28 @@ def test_a_task_that_no_queue_takes_is_refused(
 
 
 @in_peace
-def test_a_wrong_password_for_rabbitmq_ends_the_worker_with_one_line(
-    probes: Project, rabbitmq: RabbitMQ, tmp_path: Path
+@pytest.mark.parametrize(
+    ("right", "wrong", "why"),
+    [("guest:guest", "guest:hidden", "Login was refused"), ("//", "/lost", "vhost lost not found")],
+)
+def test_what_rabbitmq_refuses_to_open_ends_the_worker_with_one_line(
+    probes: Project, rabbitmq: RabbitMQ, tmp_path: Path, right: str, wrong: str, why: str
 ) -> None:
-    url = rabbitmq.url.replace("guest:guest", "guest:hidden")
+    url = wrong.join(rabbitmq.url.rsplit(right, 1))
     output = refused_worker(probes, tmp_path, CELERY_BROKER_URL=url)
     assert reason(output).startswith("error: CELERY_BROKER_URL: ")
-    assert "Login was refused" in reason(output)
+    assert why in reason(output)
     assert "hidden" not in output
+
+
+@pytest.mark.parametrize("right", ["eval", "sadd"])  # to take a task; before that
+def test_a_right_that_is_missing_in_redis_ends_the_worker_with_one_line(
+    probes: Project, redis: Redis, tmp_path: Path, right: str
+) -> None:
+    redis.ask("ACL", "SETUSER", "eve", "on", ">secret", "~*", "&*", "+@all", f"-{right}")
+    redis.ask("LPUSH", "task_service", "")
+    url = redis.url.replace("//", "//eve:secret@")
+    assert f"'{right}'" in reason(refused_worker(probes, tmp_path, CELERY_BROKER_URL=url))
 
 
 UNREADABLE = "redis://:hidden/word@localhost:6379/0"
