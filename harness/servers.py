@@ -212,7 +212,11 @@ class RabbitMQ(Server):
         """Make its virtual host."""
         rights = {"user": "guest", "vhost": self.vhost, "configure": ".*"}
         rights |= {"write": ".*", "read": ".*"}
-        definitions = {"vhosts": [{"name": self.vhost}], "permissions": [rights]}
+        exchange: dict[str, object]  # which any other service on Celery has declared there
+        exchange = {"name": "celery", "vhost": self.vhost, "type": "direct", "arguments": {}}
+        exchange |= {"durable": True, "auto_delete": False}
+        vhosts = [{"name": self.vhost}]
+        definitions = {"vhosts": vhosts, "permissions": [rights], "exchanges": [exchange]}
         path = self.folder / f"{self.vhost}.json"
         path.write_text(json.dumps(definitions), "utf-8")
         self.control("import_definitions", str(path))  # in one call: each takes a second

@@ -220,9 +220,21 @@ def test_tasks_of_an_old_broker_end_on_it_and_purged_ones_stay_queued(
             worker.stop()
 
 
-def test_workers_whose_settings_differ_do_what_the_readme_warns_of(
+GIVE_AWAY = f"""
+from {SLUG}.worker import app
+
+with app.connection_for_read() as connection:
+    connection.default_channel.qos.restore_visible()
+"""
+
+
+def test_a_stopping_worker_keeps_its_tasks_from_all_but_those_that_the_readme_warns_of(
     probes: Project, redis: Redis, tmp_path: Path
 ) -> None:
+    def be_silent(seconds: int) -> None:  # which need not pass
+        tag = redis.ask("ZRANGE", f"{SLUG}.unacked_index", "0", "0").split()[2]
+        redis.ask("ZADD", f"{SLUG}.unacked_index", str(time.time() - seconds), tag)
+
     settings = {"CELERY_BROKER_URL": redis.url, "DATA_DIR": str(tmp_path / "data")}
     with running(probes, tmp_path / "data", **settings, SHUTDOWN_GRACE="60") as service:
         assert service.worker
@@ -230,15 +242,17 @@ def test_workers_whose_settings_differ_do_what_the_readme_warns_of(
         (running_on,) = add(service, "sleep 20")
         until(lambda: events(service), 20, "it runs")
         os.kill(stopping.pid, signal.SIGTERM)
+        until(lambda: "shutting down" in stopping.output(), 10, "it stops")
+        be_silent(60)
+        service.run("python", "-c", GIVE_AWAY)
+        assert redis.ask("HLEN", f"{SLUG}.unacked") == ":1\r\n"
         settings |= {"SHUTDOWN_GRACE": "1", "CELERY_RESULT_BACKEND": redis.url[:-1] + "1"}
         other = Process(celery(probes, "worker"), probes.path, tmp_path / "log", **settings)
         try:
             (kept_elsewhere,) = add(service, "sleep 0")
             until(lambda: kept_elsewhere in those_that(service, "ends"), 30, "it is run")
             assert service.client.get(f"/tasks/{kept_elsewhere}").json()["status"] == "queued"
-            tag = redis.ask("ZRANGE", f"{SLUG}.unacked_index", "0", "0").split()[2]
-            silence = 1 + 20 + 1  # seconds, which need not pass
-            redis.ask("ZADD", f"{SLUG}.unacked_index", str(time.time() - silence), tag)
+            be_silent(1 + 20 + 1)
             until(lambda: those_that(service, "begins").count(running_on) == 2, 15, "it runs twice")
             assert stopping.alive()
             assert "Traceback" not in stopping.output()
@@ -246,6 +260,27 @@ def test_workers_whose_settings_differ_do_what_the_readme_warns_of(
             other.kill()
             stopping.kill()
             redis.ask("FLUSHALL")
+
+
+DIE = f"""
+import os
+
+from {SLUG}.worker import app
+
+with app.connection_for_read() as connection:
+    qos = connection.default_channel.qos
+    qos.restore_by_tag = lambda *_: os._exit(0)
+    qos.restore_visible()
+"""
+
+
+def test_a_worker_that_dies_as_it_gives_tasks_away_stops_no_other_for_long(
+    probes: Project, redis: Redis
+) -> None:
+    redis.ask("ZADD", f"{SLUG}.unacked_index", "1", "lost")
+    probes.run(probes.bin("python"), "-c", DIE, CELERY_BROKER_URL=redis.url)
+    assert 0 < int(redis.ask("PTTL", f"{SLUG}.unacked_mutex")[1:]) <= 10_000
+    redis.ask("FLUSHALL")
 
 
 def test_services_on_one_broker_run_their_own_tasks_only(
@@ -293,12 +328,28 @@ def test_sigterm_lets_tasks_end_and_gives_the_rest_back(
         assert (status["status"], status["attempts"]) == ("succeeded", 3)
 
 
-LATER = """
-from {slug}.worker import app
+LATER = f"""
+import sys
 
-arguments = ['{{"what": "sleep 1"}}']
-app.send_task("probe", arguments, task_id="{task_id}", countdown=28, ignore_result=True)
+from {SLUG}.worker import app
+
+countdown, *ids = sys.argv[1:]
+for task_id in ids:
+    arguments = ['{{"what": "sleep 1"}}']
+    app.send_task("probe", arguments, None, int(countdown), task_id=task_id, ignore_result=True)
 """
+
+
+def later(service: Service, seconds: int, *ids: str) -> None:
+    """Publish tasks that wait for so long, as those do that are tried again."""
+    service.run("python", "-c", LATER, str(seconds), *ids)
+
+
+def test_tasks_that_wait_to_be_tried_again_hold_up_no_other(service: Service) -> None:
+    later(service, 3600, *(new * 32 for new in "cdef"))  # more than the worker runs at a time
+    time.sleep(1)  # in which it takes them, if it is to wait itself
+    (task_id,) = add(service, "sleep 0")
+    assert service.wait_for_task(task_id, 10)["status"] == "succeeded"
 
 
 def test_a_long_task_keeps_its_worker_and_an_endless_one_is_ended(
@@ -309,15 +360,15 @@ def test_a_long_task_keeps_its_worker_and_an_endless_one_is_ended(
         redis.ask("CONFIG", "RESETSTAT")
         # Redis gives away what no worker claims for 21 s.
         long, endless = add(service, "sleep 26", "sleep 300")
-        service.run("python", "-c", LATER.format(slug=SLUG, task_id=(later := "b" * 32)))
+        later(service, 28, waits := "b" * 32)
         status = service.wait_for_task(endless, 90)
         assert (status["status"], status["attempts"]) == ("failed", 1)
         assert "SoftTimeLimitExceeded" in status["error"]
-        until(lambda: later in those_that(service, "ends"), 30, "the later one has run")
-        for task_id in (long, later):
+        until(lambda: waits in those_that(service, "ends"), 30, "the later one has run")
+        for task_id in (long, waits):
             status = service.wait_for_task(task_id)
             assert (status["status"], status["attempts"]) == ("succeeded", 1)
-        assert sorted(those_that(service, "begins")) == sorted([long, endless, later])
+        assert sorted(those_that(service, "begins")) == sorted([long, endless, waits])
         asked = redis.ask("INFO", "commandstats")
         assert "cmdstat_subscribe" not in asked  # nobody waits for what a task returns
         looks = re.search(r"cmdstat_zrange:calls=(\d+)", asked)
@@ -654,9 +705,10 @@ def test_a_right_that_is_missing_in_redis_ends_the_worker_with_one_line(
     probes: Project, redis: Redis, tmp_path: Path, right: str
 ) -> None:
     redis.ask("ACL", "SETUSER", "eve", "on", ">secret", "~*", "&*", "+@all", f"-{right}")
-    redis.ask("LPUSH", "task_service", "")
+    redis.ask("LPUSH", SLUG, forged())
     url = redis.url.replace("//", "//eve:secret@")
     assert f"'{right}'" in reason(refused_worker(probes, tmp_path, CELERY_BROKER_URL=url))
+    redis.ask("FLUSHALL")
 
 
 UNREADABLE = "redis://:hidden/word@localhost:6379/0"

@@ -360,6 +360,30 @@ def test_a_service_gives_up_connections_that_went_silent(
                 until(lambda: work(service)[0] == 202, 10, "the service connects anew")
 
 
+def test_a_broker_that_lets_nobody_connect_delays_no_status(
+    probes: Project, tmp_path: Path
+) -> None:
+    with (
+        started(Redis(tmp_path / "results")) as results,
+        socket.create_server(("127.0.0.1", 0), backlog=0) as hole,
+        socket.create_connection(hole.getsockname()),  # which fills it: others get no answer
+    ):
+        url = f"amqp://guest:guest@127.0.0.1:{hole.getsockname()[1]}//"
+        settings = {"CELERY_BROKER_URL": url, "CELERY_RESULT_BACKEND": results.url}
+        service = Service(probes, tmp_path / "data", **settings)
+        try:
+            until(lambda: "running on" in service.api.output(), 30, "it serves")
+            waits = []
+            for _ in range(30):
+                refuses(service)
+                response = service.client.get(f"/tasks/{'a' * 32}")
+                assert response.status_code == 404
+                waits.append(response.elapsed.total_seconds())
+            assert sorted(waits)[15] < 0.3
+        finally:
+            service.stop()
+
+
 def test_service_and_worker_follow_a_redis_that_fails_over(probes: Project, tmp_path: Path) -> None:
     with (
         started(Redis(tmp_path / "first")) as first,

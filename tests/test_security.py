@@ -374,9 +374,15 @@ def over_tls(broker: Server) -> Iterator[dict[str, str]]:
             words = [word for name, value in options.items() for word in (f"tls-{name}", value)]
             assert broker.ask("CONFIG", "SET", *words) == "+OK\r\n"
         url = broker.url.replace("://", "s://").replace(str(broker.port), str(port))
-        if isinstance(broker, RabbitMQ):
-            url = f"{url};{url}"  # as of a cluster
         yield {"CELERY_BROKER_URL": url, "SSL_CERT_FILE": files["ca"]}
+
+
+FAIL_OVER = f"""
+from {SLUG}.worker import app
+
+with app.connection_for_read() as connection:
+    connection.ensure_connection(max_retries=1)
+"""
 
 
 @pytest.mark.parametrize("project", ["Celery"], indirect=True)
@@ -391,6 +397,10 @@ def test_a_broker_over_tls_must_have_a_certificate_of_its_name(
             assert service.wait_for_task(response.json()["task_id"])["status"] == "succeeded"
             if isinstance(broker, Redis):  # and not by kombu's own transport
                 assert "blmove" in broker.ask("INFO", "commandstats")
+        if isinstance(broker, RabbitMQ):  # each server of a cluster has a certificate of its own
+            first = f"amqps://guest:guest@127.1:{free_port()}//"  # which is down
+            cluster = settings | {"CELERY_BROKER_URL": f"{first};{settings['CELERY_BROKER_URL']}"}
+            project.run(project.bin("python"), "-c", FAIL_OVER, **cluster)
         if isinstance(broker, Redis):  # in the open, so that it is as a broker that it is refused
             settings["CELERY_RESULT_BACKEND"] = broker.url
         url = settings["CELERY_BROKER_URL"].replace("127.0.0.1", "127.1")  # another name of it
