@@ -745,6 +745,7 @@ def test_each_url_that_cannot_be_used_is_named(probes: Project, tmp_path: Path) 
     told = refusals(probes, tmp_path, [{name: url} for name, url in urls])
     for (name, url), line in zip(urls, told, strict=True):
         assert name in line, url
+    assert "sqlalchemy" in told[-1]
 
 
 def test_such_a_url_stops_the_worker_too_and_is_not_quoted(probes: Project, tmp_path: Path) -> None:
