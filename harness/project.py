@@ -81,8 +81,9 @@ def environment(**settings: str) -> dict[str, str]:
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
     # Without bytecode a service compiles itself at every start, which takes longer than the rest.
     # Unbuffered, what a program prints and what it logs come in an order that is not the users'.
-    unwanted = {"VIRTUAL_ENV", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED", *SETTINGS}
-    inherited = {k: v for k, v in os.environ.items() if k not in unwanted}
+    # What is for the template's tests is not for a project's.
+    unwanted = {"VIRTUAL_ENV", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED", "PYTEST_ADDOPTS"}
+    inherited = {k: v for k, v in os.environ.items() if k not in {*unwanted, *SETTINGS}}
     return inherited | {"PATH": path} | settings
 
 

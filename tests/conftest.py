@@ -17,6 +17,7 @@ from pytest_cookies.plugin import Cookies
 from harness import servers
 from harness.probes import add_probes
 from harness.project import SLUG, TEMPLATE, Project
+from harness.repository import git
 from harness.servers import RabbitMQ, S, missing
 
 from .variants import FULL, VARIANTS, Variant
@@ -153,11 +154,17 @@ def _surroundings(
     patch.setenv("PYTEST_DEBUG_TEMPROOT", str(tmp_path_factory.mktemp("pytest")))
     # Where cookiecutter leaves the hooks of each bake, pytest clears away.
     patch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("hooks")))
-    git = tmp_path_factory.mktemp("git") / "config"
+    # Git sets them for its hooks and `rebase --exec`: tests would commit to the developer's branch.
+    for name in git(TEMPLATE, "rev-parse", "--local-env-vars").split():
+        patch.delenv(name, raising=False)
+    config = tmp_path_factory.mktemp("git") / "config"
     # A developer's own is kept out, but for whose repositories may be read.
-    git.write_text("[user]\n\tname = Ada\n\temail = ada@example.com\n[safe]\n\tdirectory = *\n")
-    patch.setenv("GIT_CONFIG_GLOBAL", str(git))
+    config.write_text("[user]\n\tname = Ada\n\temail = ada@example.com\n[safe]\n\tdirectory = *\n")
+    patch.setenv("GIT_CONFIG_GLOBAL", str(config))
     patch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    # A make that make runs heeds its options, and says more; cookiecutter has a file to read.
+    for name in ("MAKEFLAGS", "MAKELEVEL", "COOKIECUTTER_CONFIG"):
+        patch.delenv(name, raising=False)
 
 
 @pytest.fixture(scope="session", autouse=True)

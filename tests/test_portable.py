@@ -135,7 +135,7 @@ def test_every_make_target_is_listed_and_a_command_of_the_readme(
     recipes = dict(zip(targets[1::2], targets[2::2], strict=True))
     assert "uv run pytest" in recipes["test"]
     (tmp_path / "Makefile").write_text(files["Makefile"])
-    listed = subprocess.check_output(["make", "--no-print-directory"], cwd=tmp_path, text=True)
+    listed = subprocess.check_output("make", cwd=tmp_path, text=True)
     assert [line.split()[0] for line in listed.splitlines()] == list(recipes)
     assert not re.search("^curl.*'", files["README.md"], re.M)  # to Windows' cmd part of the URL
     for target in recipes.keys() - {"help"}:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from harness.project import TEMPLATE
+from harness.project import TEMPLATE, Project
 from harness.release import number, sections
 from harness.repository import commit, git, snapshot
 
@@ -89,8 +89,7 @@ def test_a_push_as_it_says_publishes_all_or_nothing(template: Path) -> None:
     git(template, "clone", "--quiet", "--bare", str(template), str(remote))
     git(template, "remote", "add", "origin", str(remote))
     _, said = release(template)
-    # Up to the line's end: make run by make, as by `make test`, says more.
-    push = said.rpartition("To publish it: ")[2].splitlines()[0].split()
+    push = said.rpartition("To publish it: ")[2].split()
     assert subprocess.run(push, cwd=template, check=False).returncode == 0
     assert git(remote, "rev-parse", "main") == git(template, "rev-parse", "main")
     git(remote, "tag", "--delete", "9.9.9")
@@ -98,6 +97,20 @@ def test_a_push_as_it_says_publishes_all_or_nothing(template: Path) -> None:
     git(template, "reset", "--quiet", "--hard", "HEAD^")
     assert subprocess.run(push, cwd=template, check=False).returncode != 0
     assert not git(remote, "tag", "--list", "9.9.9")
+
+
+def test_make_and_git_may_run_the_tests_whatever_a_developer_has_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    git(tmp_path, "init", "--quiet")
+    monkeypatch.setenv("PYTEST_ADDOPTS", "--no-such-option")
+    Project(TEMPLATE).run(
+        *(sys.executable, "-m", "pytest", "-n0", "tests/test_release.py", "tests/test_hooks.py"),
+        *("-k", "or_nothing or without_a_letter"),
+        **{"MAKEFLAGS": "w", "MAKELEVEL": "1", "COOKIECUTTER_CONFIG": "none"},
+        **{"GIT_DIR": str(tmp_path / ".git"), "GIT_INDEX_FILE": str(tmp_path / "index")},
+    )
+    assert not git(tmp_path, "log", "--all")
 
 
 def test_what_a_release_needs_is_not_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,7 +223,7 @@ def test_the_workflow_runs_each_week_with_least_rights_what_is_there() -> None:
 def test_what_contributing_names_is_there() -> None:
     text = (TEMPLATE / "CONTRIBUTING.md").read_text("utf-8")
     makefile = (TEMPLATE / "Makefile").read_text("utf-8")
-    listed = subprocess.check_output(["make", "--no-print-directory"], cwd=TEMPLATE, text=True)
+    listed = subprocess.check_output("make", cwd=TEMPLATE, text=True)
     targets = [line.split()[0] for line in listed.splitlines()]
     assert f".PHONY: {' '.join(targets)}\n" in makefile
     assert set(re.findall(r"\bmake ([a-z-]+)", text)) <= set(targets)
