@@ -2,7 +2,8 @@
 
 import contextlib
 import math
-from collections.abc import Callable, Coroutine
+import re
+from collections.abc import Callable, Coroutine, Mapping
 from functools import lru_cache
 from typing import Annotated, Any
 
@@ -84,10 +85,19 @@ def _status_path(app: FastAPI) -> str:
     return ""
 
 
+def _of_another_site(headers: Mapping[str, str]) -> bool:
+    """Tell whether a page of another site had a browser send a request with these headers."""
+    if site := headers.get("Sec-Fetch-Site"):  # which no browser sends over http to other machines
+        return site == "cross-site"
+    host = headers.get("Host", "")
+    names = {re.sub(r"^\w+://|:\d+$", "", each) for each in (headers.get("Origin", host), host)}
+    return len(names) > 1
+
+
 # async, or FastAPI runs them on the 40 threads that slow plain endpoints can fill.
 async def _pending_tasks(request: HTTPConnection) -> PendingTasks:  # a WebSocket is told why not
     # Without a key, a form on any page that a developer visits could start tasks here.
-    if request.headers.get("Sec-Fetch-Site") == "cross-site" and not get_settings().api_key:
+    if not get_settings().api_key and _of_another_site(request.headers):
         raise HTTPException(403, "A page of another site can start tasks only with an API_KEY.")
     # FastAPI refuses a body that no endpoint reads only as the response goes out: too late.
     limit = request.scope.get(MAX_BODY_SIZE_SCOPE_KEY, math.inf)
