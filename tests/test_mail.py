@@ -148,7 +148,10 @@ def test_a_subject_adds_no_header_in_whichever_form(project: Project) -> None:
     code = f"""
 from {SLUG}.tasks.email import send_email
 
-for subject in ("Hi\\nBcc: eve@example.com", "=?utf-8?q?Hi=0ABcc:_eve=40example.com?="):
+for subject in (
+    *("Hi\\nBcc: eve@example.com", "=?utf-8?q?Hi=0ABcc:_eve=40example.com?="),
+    *("Hi\\n", "=?utf-8?q?Hi=0D=0A?="),  # the headers that follow would be text
+):
     try:
         send_email("a@example.com", subject, "Hello")
     except ValueError:
@@ -156,7 +159,7 @@ for subject in ("Hi\\nBcc: eve@example.com", "=?utf-8?q?Hi=0ABcc:_eve=40example.
 """
     with mail_server() as mailbox:
         output = project.run(project.bin("python"), "-c", code, **mailbox.settings)
-    assert output.count("refused") == 2
+    assert output.count("refused") == 4
     assert mailbox.mails == []
 
 
