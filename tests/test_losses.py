@@ -196,14 +196,34 @@ def test_what_a_process_maps_has_its_place_before_the_disk_is_full(
         assert all(path.stat().st_blocks for path in on_disk)
 
 
+def test_many_tasks_are_taken_over_without_a_disk_for_temporary_files(
+    project: Project, data_dir: Path
+) -> None:
+    """By default SQLite sorts them in a file in /var/tmp or /tmp: full, perhaps, or read-only."""
+    with running(project, data_dir):
+        pass
+    with closing(sqlite3.connect(data_dir / "tasks" / "journal.db")) as journal, journal:
+        now = time.time()  # they wait to be tried again
+        rest = "probe", "{}".ljust(1000), "", now, now + 60, 0
+        waiting = ((f"{number:032}", *rest) for number in range(9_999))
+        columns = "task_id, name, arguments, request_id, enqueued_at, run_at, slot"
+        sql = f"INSERT INTO tasks ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
+        journal.executemany(sql, waiting)
+    with limited_files(os.getpid(), 1_000_000), running(project, data_dir):
+        pass  # it is ready: it has read them
+
+
 @contextmanager
-def limited_files(pid: int) -> Iterator[None]:
+def limited_files(pid: int, size: int = 0) -> Iterator[None]:
     """Let no file of a process grow: what a full disk is, as far as it can see."""
     if sys.platform != "linux":
         lack("prlimit is Linux's")
-    resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
-    yield
-    resource.prlimit(pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+    try:
+        yield
+    finally:
+        unlimited = resource.RLIM_INFINITY, resource.RLIM_INFINITY
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, unlimited)
 
 
 @pytest.mark.parametrize("folder", [".", "tasks"])
