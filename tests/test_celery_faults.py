@@ -249,6 +249,22 @@ def test_a_broker_that_restarts_loses_nothing(
     assert "tasks can be stored again" in service.api.output()
 
 
+@pytest.mark.parametrize("broker", ["Redis"], indirect=True)
+def test_what_runs_as_its_machine_sleeps_runs_on_and_not_again(
+    probes: Project, broker: Server, results: Redis, tmp_path: Path
+) -> None:
+    settings = urls(broker, results) | {"SHUTDOWN_GRACE": "0.1"}
+    with running(probes, tmp_path / "data", **settings) as service:
+        (task_id,) = add(service, "sleep 30")
+        until(lambda: those_that(service, "begins"), 10, "it runs")
+        assert service.worker
+        service.worker.send(signal.SIGSTOP)
+        time.sleep(21)  # longer than a claim lasts: 20.1 s
+        service.worker.send(signal.SIGCONT)
+        assert service.wait_for_task(task_id, 30)["status"] == "succeeded"
+        assert those_that(service, "begins") == [task_id]
+
+
 @pytest.mark.parametrize(
     ("broker", "task"),
     # Longer than a claim in Redis, which worker.py renews; and shorter than RabbitMQ's restart.
