@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import re
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -95,6 +96,14 @@ def test_each_line_of_a_task_says_whose_it_is(
     assert (work["event"], work["level"], work["logger"]) == ("at work", "info", "mine")
     assert (failed["event"], failed["level"]) == ("task failed: ValueError", "error")
     assert not {"task", "request_id", "customer"} & after.keys()
+
+
+def test_a_daemon_that_has_closed_stderr_logs_nowhere(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", None)
+    configure("INFO")
+    logging.getLogger("mine").info("to nobody")
 
 
 def test_a_task_that_is_known_no_more_fails_and_says_whose_it_is(

@@ -28,7 +28,7 @@ class Formatter(logging.Formatter):
 
     def __init__(self, *, json: bool) -> None:
         super().__init__()
-        colors = sys.stderr.isatty()
+        colors = bool(sys.stderr and sys.stderr.isatty())  # a daemon may have closed it
         as_json = processors.JSONRenderer(allow_nan=False)
         self._render = as_json if json else dev.ConsoleRenderer(colors=colors)
 
