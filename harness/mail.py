@@ -98,6 +98,7 @@ def strict_mail_server(folder: Path) -> Iterator[Mailbox]:
 @contextlib.contextmanager
 def _serving(mailbox: Mailbox, **options: Any) -> Iterator[None]:
     port = int(mailbox.settings["SMTP_PORT"])
+    options["server_hostname"] = "localhost"  # else it asks a DNS, which can take seconds
     controller = Controller(mailbox, hostname="127.0.0.1", port=port, **options)
     controller.start()
     try:
