@@ -66,6 +66,7 @@ ALWAYS = CI["GitHub Actions"] | {
     "tests/test_page.py",
     "tests/test_settings.py",
     "tests/test_task.py",
+    "tests/waiting.py",
 }
 CELERY = {
     "tests/test_backend.py",
@@ -80,11 +81,10 @@ PROCESS = {
     f"{PACKAGE}/taskqueue/schema.sql",
     f"{PACKAGE}/taskqueue/slots.py",
     "tests/test_backend.py",
-    "tests/waiting.py",
 }
 EMAIL = {f"{PACKAGE}/api/emails.py", f"{PACKAGE}/tasks/email.py", "tests/test_emails.py"}
 LOG = {f"{PACKAGE}/api/items.py", f"{PACKAGE}/tasks/log.py", "tests/test_items.py"}
-ANY_TASK = {f"{PACKAGE}/api/accepted.py", f"{PACKAGE}/tasks/files.py", "tests/waiting.py"}
+ANY_TASK = {f"{PACKAGE}/api/accepted.py", f"{PACKAGE}/tasks/files.py"}
 
 # Words that only belong to what was chosen. "emails" and "mail" also cover the authors' address.
 TRACES = {

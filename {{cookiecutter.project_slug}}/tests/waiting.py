@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 def until(condition: Callable[[], T | None]) -> T:
     """Return the condition's first true value; raises TimeoutError."""
-    deadline = time.monotonic() + 30  # seconds; a loaded machine is slow
+    deadline = time.monotonic() + 60  # seconds; a loaded machine is slow
     while not (value := condition()):
         if time.monotonic() > deadline:
             raise TimeoutError
