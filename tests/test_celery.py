@@ -700,6 +700,23 @@ def test_what_rabbitmq_refuses_to_open_ends_the_worker_with_one_line(
     assert "hidden" not in output
 
 
+@in_peace
+def test_a_worker_waits_where_rabbitmq_has_too_many_connections(
+    probes: Project, rabbitmq: RabbitMQ, tmp_path: Path
+) -> None:
+    broker = rabbitmq.apart()
+    broker.control("set_vhost_limits", "-p", broker.vhost, '{"max-connections": 0}')
+    settings = {"CELERY_BROKER_URL": broker.url, "DATA_DIR": str(tmp_path / "data")}
+    worker = Process(celery(probes, "worker"), probes.path, tmp_path / "log", **settings)
+    try:
+        until(lambda: "(0) is reached" in worker.output(), 20, "it is turned away")
+        broker.control("clear_vhost_limits", "-p", broker.vhost)
+        until(lambda: "ready." in worker.output(), 10, "it is let in")
+        assert "Traceback" not in worker.output()
+    finally:
+        worker.stop()
+
+
 @pytest.mark.parametrize("right", ["eval", "sadd"])  # to take a task; before that
 def test_a_right_that_is_missing_in_redis_ends_the_worker_with_one_line(
     probes: Project, redis: Redis, tmp_path: Path, right: str
