@@ -455,7 +455,10 @@ def test_a_form_of_another_site_starts_nothing(
     page = browser.new_page()
     url = service.url.replace("127.0.0.1", host)
     form = f'<form method="post" action="{url}/items/?name=forged"></form>'
-    page.route(site or url, lambda route: route.fulfill(content_type="text/html", body=form))
+    # Of a page of the service, which a form's Origin depends on.
+    policy = {"Referrer-Policy": service.client.get("/items/").headers["Referrer-Policy"]}
+    own = {"content_type": "text/html", "body": form, "headers": policy}
+    page.route(site or url, lambda route: route.fulfill(**own))
     page.goto(site or url)
     with page.expect_navigation() as navigation:
         page.evaluate("document.forms[0].submit()")

@@ -17,7 +17,7 @@ UNFRAMED = b"frame-ancestors 'none'"
 HEADERS = [
     (b"cache-control", b"no-store"),
     (b"content-security-policy", b"default-src 'none'; " + UNFRAMED),
-    (b"referrer-policy", b"no-referrer"),
+    (b"referrer-policy", b"same-origin"),  # a form of no-referrer comes from "null"
     (b"x-content-type-options", b"nosniff"),
 ]
 
