@@ -224,7 +224,8 @@ GIVE_AWAY = f"""
 from {SLUG}.worker import app
 
 with app.connection_for_read() as connection:
-    connection.default_channel.qos.restore_visible()
+    for _ in range(2):  # the first look of a connection is skipped
+        connection.default_channel.qos.restore_visible()
 """
 
 
@@ -270,7 +271,8 @@ from {SLUG}.worker import app
 with app.connection_for_read() as connection:
     qos = connection.default_channel.qos
     qos.restore_by_tag = lambda *_: os._exit(0)
-    qos.restore_visible()
+    for _ in range(2):  # the first look of a connection is skipped
+        qos.restore_visible()
 """
 
 
