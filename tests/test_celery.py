@@ -266,14 +266,10 @@ def test_a_stopping_worker_keeps_its_tasks_from_all_but_those_that_the_readme_wa
 DIE = f"""
 import os
 
-from {SLUG}.worker import app
+from {SLUG}.taskqueue.redis import QoS
 
-with app.connection_for_read() as connection:
-    qos = connection.default_channel.qos
-    qos.restore_by_tag = lambda *_: os._exit(0)
-    for _ in range(2):  # the first look of a connection is skipped
-        qos.restore_visible()
-"""
+QoS.restore_by_tag = lambda *_: os._exit(0)
+{GIVE_AWAY}"""
 
 
 def test_a_worker_that_dies_as_it_gives_tasks_away_stops_no_other_for_long(

@@ -215,7 +215,7 @@ def test_many_tasks_are_taken_over_without_a_disk_for_temporary_files(
 
 @contextmanager
 def limited_files(pid: int, size: int = 0) -> Iterator[None]:
-    """Let no file of a process grow: what a full disk is, as far as it can see."""
+    """Let no file of a process grow beyond so many bytes; beyond none, as on a full disk."""
     if sys.platform != "linux":
         lack("prlimit is Linux's")
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
