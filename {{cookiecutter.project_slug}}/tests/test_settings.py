@@ -37,6 +37,7 @@ from {{ cookiecutter.project_slug }}.settings import Settings, get_settings
         ("ALLOWED_HOSTS", "api.example.com\n"),
 {% if cookiecutter.include_email_task %}
         ("EMAIL_FROM", "ada@"),
+        ("EMAIL_FROM", ".<ada"),  # Python's parser fails at it
         ("EMAIL_FROM", "ada@example.com."),
         ("EMAIL_FROM", "ada@exa(mple"),
         ("EMAIL_FROM", '"Ada <ada@example.com>'),

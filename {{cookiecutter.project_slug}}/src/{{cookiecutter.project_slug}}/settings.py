@@ -66,7 +66,7 @@ def mailbox(text: str) -> str:
         domain = address.domain
         if not domain.isascii():
             domain = validate_email(f"x@{domain}", check_deliverability=False).ascii_domain
-    except (IndexError, ValueError):  # Python 3.11 raises the first for "ada@"
+    except Exception:  # Python's parser has many of its own: an AttributeError for ".<ada"
         raise ValueError("must be one address, or: name <address>") from None
     return str(Address(address.display_name, address.username, domain))
 
