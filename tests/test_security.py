@@ -292,7 +292,8 @@ with app.connection_for_write() as connection, connection.Producer() as producer
         (pickle.dumps([[], {{"message": Evil()}}, {{}}]), PICKLE, "binary"),
         (pickle.dumps(Evil()), "application/json", "binary"),
         (b"!!python/object/apply:os.system ['id']", "application/x-yaml", "utf-8"),
-        (b"not json", "application/json", "utf-8"),
+        (b"not json, for ada@example.com", "application/json", "utf-8"),
+        (b"\\xff, for ada@example.com", "application/json", "utf-8"),
         (b"[1, 2, 3]", "application/json", "utf-8"),
         (b"[]", "application/json", "utf-8"),
         (b"[1]", "application/json", "utf-8"),
@@ -301,6 +302,9 @@ with app.connection_for_write() as connection, connection.Producer() as producer
             body, content_type=content_type, content_encoding=encoding, headers=headers(),
             routing_key="{slug}", exchange="{slug}", serializer=None,
         )
+    body = [[], {{"message": "ada@example.com"}}, {{}}]
+    for odd in ({{"eta": "soon"}}, {{"expires": "soon"}}):
+        producer.publish(body, headers=headers() | odd, routing_key="{slug}", exchange="{slug}")
     limit = {{"timelimit": ["a", "b"]}}
     for odd in ({{"task": ["write_log"]}}, {{"id": {{"x": 1}}}}, {{"stamped_headers": 1}}, limit):
         producer.publish(
@@ -348,6 +352,7 @@ def test_forged_messages_do_no_harm(project: Project, tmp_path: Path, broker: st
         refused = "ffffffff] raised unexpected: TypeError"  # before it began: it has no status
         output = service.worker.output
         until(lambda: refused in output(), 30, "the arguments are refused")
+        assert "ada@example.com" not in output()
         assert service.client.get(f"/tasks/{'f' * 32}").status_code == 404
 
 
