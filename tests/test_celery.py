@@ -544,6 +544,7 @@ def test_what_would_end_each_worker_in_turn_is_not_noted_to_be_given_back(
         ({"headers": {"ticket": "b" * 32}}, 0),  # an answer of ``celery inspect``
         ({"content-encoding": 5}, 0),
         ({"properties": {**DELIVERY, "body_encoding": 5}}, 0),
+        ({"properties": {**DELIVERY, "body_encoding": "rot13"}}, 0),
         ({"properties": {"body_encoding": "base64"}}, 0),
     ]
     keys = "forged", "forged.noted", "forged.index"
