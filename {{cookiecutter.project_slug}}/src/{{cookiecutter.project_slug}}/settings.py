@@ -156,13 +156,12 @@ def get_settings() -> Settings:
     logging.getLogger("dotenv.main").addFilter(_raise)  # it warns of lines that it can't read
     # So does pydantic-settings, of a secret that is a folder and of a folder that is missing.
     warnings.filterwarnings("error", category=UserWarning, module="pydantic_settings")
-    secrets = os.environ.get("SECRETS_DIR") or None
+    docker = "/run/secrets" if os.path.isdir("/run/secrets") else None  # with a file for each
+    secrets = os.environ.get("SECRETS_DIR") or docker
     try:
         # Neither would be read, without a word: Docker makes a folder of a file that is missing.
         if os.path.isdir(".env") or (os.path.islink(".env") and not os.path.exists(".env")):
             raise OSError(".env is a folder, or a link to nothing")
-        if not secrets and os.path.isdir("/run/secrets"):  # Docker's: a file for each secret
-            secrets = "/run/secrets"
         return Settings(_secrets_dir=secrets)  # type: ignore[call-arg]  # mypy knows the fields only
     except ValidationError as error:
         problems = []
