@@ -131,6 +131,20 @@ def test_the_texts_of_errors_are_for_debugging_only(
     assert f"ValueError: for {ADDRESS}" in logged(capsys)[-1]["exception"]
 
 
+def test_an_error_that_nobody_asked_for_is_told_without_its_text(
+    configure: Configure, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def forget() -> None:
+        await asyncio.wait([asyncio.create_task(fail(LookupError))])
+
+    configure("INFO")
+    asyncio.run(forget())
+    (line,) = logged(capsys)
+    assert line["event"] == "Task exception was never retrieved"
+    assert line["exception"].splitlines()[-1].startswith("LookupError: ")
+    assert ADDRESS not in json.dumps(line)
+
+
 def test_each_error_of_a_group_is_told(
     configure: Configure, capsys: pytest.CaptureFixture[str]
 ) -> None:

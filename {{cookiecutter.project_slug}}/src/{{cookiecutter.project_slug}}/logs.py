@@ -54,6 +54,8 @@ class Formatter(logging.Formatter):
             line["event"] = re.sub(r'("WebSocket [^?]*)\?.*"', r'\1"', line["event"])
         if record.exc_info and (error := record.exc_info[1]):
             line["exception"] = _traceback(error)
+            if record.name == "asyncio":  # it quotes the error of a forgotten task further on
+                line["event"] = line["event"].partition("\n")[0]
         if record.stack_info:
             line["stack"] = record.stack_info
         try:
