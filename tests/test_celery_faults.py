@@ -185,6 +185,7 @@ def test_a_full_broker_is_said_and_what_it_holds_is_run(
         results.ask("CONFIG", "SET", "maxmemory", "1")
     refuses(service)
     refuses(service)
+    (service.data_dir / "gate").touch()
     worker = service.worker
     assert worker
     until(lambda: "publish is tried again" in worker.output(), 30, "one can't add another")

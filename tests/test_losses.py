@@ -330,9 +330,10 @@ def test_a_corrupt_journal_is_set_aside_as_it_is(project: Project, data_dir: Pat
 def test_a_full_backlog_is_a_503_until_there_is_room(project: Project, data_dir: Path) -> None:
     settings = {"TASK_BACKLOG": "5", "TASK_CONCURRENCY": "1"}
     with running(project, data_dir, **settings) as service:
-        ids = probe(service, "sleep 2", *["sleep 0"] * 4)
+        ids = probe(service, "wait", *["sleep 0"] * 4)
         refused(service)
         assert stored(data_dir) == 5
+        (data_dir / "gate").touch()
         for task_id in ids:
             service.wait_for_task(task_id)
         probe(service, "sleep 0")
@@ -438,10 +439,11 @@ def test_sigterm_finishes_or_keeps_and_repeats_nothing(
 
 def test_a_task_that_outlasts_the_grace_is_run_again(project: Project, data_dir: Path) -> None:
     with running(project, data_dir, SHUTDOWN_GRACE="0.2") as service:
-        (task_id,) = probe(service, "sleep 3")
+        (task_id,) = probe(service, "wait")
         until(lambda: lines(data_dir), 10, "it begins")
         begin = time.monotonic()
-    assert time.monotonic() - begin < 3
+    assert time.monotonic() - begin < 10  # the default
+    (data_dir / "gate").touch()
     with running(project, data_dir) as service:
         end = service.wait_for_task(task_id)
         assert (end["status"], end["attempts"]) == ("succeeded", 2)
@@ -449,9 +451,10 @@ def test_a_task_that_outlasts_the_grace_is_run_again(project: Project, data_dir:
 
 def test_a_reload_keeps_what_waits(project: Project, data_dir: Path) -> None:
     with running(project, data_dir, "--reload", TASK_CONCURRENCY="1") as service:
-        ids = [probe(service, "sleep 0.3")[0] for _ in range(5)]
+        ids = probe(service, "wait", *["sleep 0"] * 4)
         (project.path / "src" / "task_service" / "main.py").touch()
-        until(lambda: "Reloading" in service.api.output(), 20, "it reloads")
+        until(lambda: "application shutdown" in service.api.output(), 20, "it reloads")
+        (data_dir / "gate").touch()
         until(lambda: "taking over" in service.api.output(), 20, "it recovers")
         for task_id in ids:
             assert service.wait_for_task(task_id)["status"] == "succeeded"

@@ -116,7 +116,12 @@ def watched(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Itera
     folder = tmp_path_factory.mktemp("watched")
     need("prometheus")
     with ExitStack() as stack:
-        smtp = Controller(RefusesEveryone(), hostname="127.0.0.1", port=free_port())
+        smtp = Controller(
+            RefusesEveryone(),
+            hostname="127.0.0.1",
+            port=free_port(),
+            server_hostname="localhost",  # else it asks a DNS, which can take seconds
+        )
         smtp.start()
         stack.callback(smtp.stop)
         collector = Collector()
