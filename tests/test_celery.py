@@ -685,6 +685,28 @@ def test_a_task_that_no_queue_takes_is_refused(
         assert enqueue().status_code == 202
 
 
+BROADCAST = f"""
+from {SLUG}.worker import app
+
+for app.control.mailbox.serializer in "pickle", "pickle", "json":
+    app.control.broadcast("ping")
+print(len(app.control.ping(timeout=10, limit=1)))"""
+
+
+@in_peace
+def test_a_broadcast_that_cannot_be_read_ends_no_worker(
+    probes: Project, rabbitmq: RabbitMQ, tmp_path: Path
+) -> None:
+    settings = {"CELERY_BROKER_URL": rabbitmq.apart().url, "DATA_DIR": str(tmp_path / "data")}
+    worker = Process(celery(probes, "worker"), probes.path, tmp_path / "log", **settings)
+    try:
+        until(lambda: "ready." in worker.output(), 30, "it is ready")
+        answers = probes.run(probes.bin("python"), "-c", BROADCAST, **settings)
+        assert answers.splitlines()[-1] == "1", worker.output()
+    finally:
+        worker.stop()
+
+
 @in_peace
 @pytest.mark.parametrize(
     ("right", "wrong", "why"),
