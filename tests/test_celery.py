@@ -540,6 +540,7 @@ def test_what_would_end_each_worker_in_turn_is_not_noted_to_be_given_back(
     kinds: list[tuple[dict[str, object], int]] = [
         ({}, 1),
         ({"body": 5}, 0),
+        ({"body": "abc"}, 0),  # base64 comes in fours
         ({"headers": 5}, 0),
         ({"headers": {"task": "write_log", "id": 5}}, 0),
         ({"headers": {"ticket": "b" * 32}}, 0),  # an answer of ``celery inspect``
