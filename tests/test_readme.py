@@ -142,11 +142,10 @@ def extended(bake: Bake, fresh: Project) -> Project:
     imported = "from fastapi import APIRouter\n"
     endpoint = code["api/reports.py"].replace(imported, IMPORTS)
     add_task(project, "export", code["tasks/export.py"], "reports", f"{endpoint}\n{OWN}")
-    main, wrapped = f"src/{SLUG}/main.py", "security_headers(super().build_middleware_stack())"
+    main, wrapped = f"src/{SLUG}/main.py", "security_headers(super().__call__)"
     cors = "from fastapi.middleware.cors import CORSMiddleware\n"
     project.replace(main, "from fastapi.mid", f"{cors}from fastapi.mid")
-    around = f'CORSMiddleware(\n            {wrapped}, ["{FRONT}"]\n        )'
-    project.replace(main, wrapped, around)
+    project.replace(main, wrapped, f'CORSMiddleware({wrapped}, ["{FRONT}"])')
     project.replace(f"src/{SLUG}/settings.py", "    log_level", "    s3_bucket: str\n    log_level")
     for name, line in (
         (".env.example", "S3_BUCKET="),

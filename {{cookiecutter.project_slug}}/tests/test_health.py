@@ -6,6 +6,7 @@ from unittest.mock import AsyncMock, Mock
 from fastapi import FastAPI, Request, Response, WebSocket
 from fastapi.testclient import TestClient
 from starlette.applications import Starlette
+from starlette.middleware.errors import ServerErrorMiddleware
 
 from {{ cookiecutter.project_slug }}.taskqueue import TaskBackend, Unavailable
 from {{ cookiecutter.project_slug }}.taskqueue.queue import get_backend
@@ -43,6 +44,11 @@ def test_no_middleware_hides_the_id_of_a_request(app: FastAPI) -> None:
     client = TestClient(app, raise_server_exceptions=False)
     answer = client.get("/health/live", headers={"X-Request-ID": "order-42"})
     assert (answer.status_code, answer.headers["X-Request-ID"]) == (500, "order-42")
+
+
+def test_what_instruments_fastapi_finds_its_stack(app: FastAPI) -> None:
+    # opentelemetry-instrumentation-fastapi skips an application with anything else around it.
+    assert isinstance(app.build_middleware_stack(), ServerErrorMiddleware)
 
 
 def test_any_application_can_be_mounted(app: FastAPI) -> None:

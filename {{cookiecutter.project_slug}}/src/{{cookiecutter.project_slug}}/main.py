@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import re
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, metadata
 from typing import Any
 from uuid import uuid4
@@ -10,7 +11,7 @@ from uuid import uuid4
 from asgi_correlation_id import CorrelationIdMiddleware
 from fastapi import APIRouter, FastAPI, Security
 from fastapi.middleware.trustedhost import TrustedHostMiddleware
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 {% if cookiecutter.include_email_task %}
 from .api.emails import router as emails
@@ -36,15 +37,19 @@ def request_id(given: str) -> str:
 class Service(FastAPI):
     """FastAPI's, with ``X-Request-ID`` and security headers on every answer, even a 413 or 500."""
 
-    def build_middleware_stack(self) -> ASGIApp:
-        """Return FastAPI's middleware in those that every answer needs.
+    @cached_property
+    def _outermost(self) -> ASGIApp:
+        configure_logging(get_settings())  # anew: uvicorn.run(app) has set up its own by now
+        app = security_headers(super().__call__)
+        return CorrelationIdMiddleware(app, validator=None, transformer=request_id)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request.
 
         FastAPI sends a 413, and the 500 for an error that nobody caught, from outside of what
         ``add_middleware`` adds; what ``@app.middleware("http")`` adds would hide the id from them.
         """
-        configure_logging(get_settings())  # anew: uvicorn.run(app) has set up its own by now
-        app = security_headers(super().build_middleware_stack())
-        return CorrelationIdMiddleware(app, validator=None, transformer=request_id)
+        await self._outermost(scope, receive, send)
 
 
 def create_app() -> FastAPI:
