@@ -310,6 +310,8 @@ def test_two_services_on_one_folder_fail_each_others_tasks(
 def test_a_corrupt_journal_is_set_aside_as_it_is(project: Project, data_dir: Path) -> None:
     with running(project, data_dir) as service:
         probe(service, *["sleep 0"] * 200)
+        # All, or the next start would run the rest, and write every page anew, to the WAL.
+        until(lambda: lines(data_dir).total() == 400, 30, "they have begun and ended")
     with running(project, data_dir) as service:
         probe(service, "sleep 30")
         service.kill()
