@@ -27,7 +27,7 @@ async def length(text: str) -> int:
 
 
 @task()
-async def parent(fails: bool) -> None:
+async def parent(*, fails: bool) -> None:
     ids.append(add_task(length, text="Lamp"))
     if fails:
         raise ValueError
@@ -87,7 +87,7 @@ def test_what_can_be_no_task_is_refused(function: Callable[..., Any], why: str) 
 
 def test_a_task_adds_another_if_it_succeeds_and_nobody_else_does() -> None:
     ids.clear()
-    added = [attempt(Call.of(parent, fails), 1).added for fails in (False, True)]
+    added = [attempt(Call.of(parent, fails=fails), 1).added for fails in (False, True)]
     assert len(ids) == 2
     assert [[call.task_id for call in calls] for calls in added] == [ids[:1], []]
     with pytest.raises(RuntimeError, match="TaskQueue"):
