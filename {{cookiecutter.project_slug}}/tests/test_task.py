@@ -35,7 +35,8 @@ async def parent(*, fails: bool) -> None:
 
 @task()
 async def ended(error: str) -> None:
-    raise {"exit": SystemExit, "cancel": asyncio.CancelledError}[error]
+    kinds = {"exit": SystemExit, "stop": KeyboardInterrupt, "cancel": asyncio.CancelledError}
+    raise kinds[error]
 
 
 def generator() -> Iterator[None]:
@@ -118,8 +119,9 @@ def test_each_attempt_has_the_id_of_the_task() -> None:
 
 def test_a_task_that_is_cancelled_fails_and_one_that_ends_its_process_does_not() -> None:
     assert attempt(Call.of(ended, "cancel"), 1).status == "failed"
-    with pytest.raises(SystemExit):
-        attempt(Call.of(ended, "exit"), 1)
+    for error, kind in [("exit", SystemExit), ("stop", KeyboardInterrupt)]:
+        with pytest.raises(kind):
+            attempt(Call.of(ended, error), 1)
 
 
 @pytest.mark.parametrize(("attempts", "longest"), [(1, 2), (4, 16), (9_999, 100)])
