@@ -304,12 +304,16 @@ def test_beat_sends_what_a_worker_runs(extended: Project, tmp_path: Path) -> Non
         assert {"exporting sales", "succeeded"} <= {*told.splitlines()}
         program, *options = beat[1].split()
         command = [extended.bin(program), *options]
-        process = Process(command, extended.path, tmp_path / "log", DATA_DIR=str(tmp_path))
+        production = {"ENVIRONMENT": "production", "API_KEY": "key", "DATA_DIR": str(tmp_path)}
+        production["CELERY_BROKER_URL"] = "redis://127.0.0.1:1"  # asked once a task is due
+        process = Process(command, extended.path, tmp_path / "log", **production)
         try:
             # The image's own folder can't be written to.
             until(lambda: [*tmp_path.glob("celerybeat-schedule*")], 20, "beat keeps its schedule")
         finally:
             process.stop()
+        banner = [line for line in process.output().splitlines() if line[:1] != "{"]
+        assert banner == []
 
 
 PARALLEL = f"""
