@@ -246,7 +246,7 @@ def test_a_stopping_worker_keeps_its_tasks_from_all_but_those_that_the_readme_wa
     with running(probes, tmp_path / "data", **settings, SHUTDOWN_GRACE="60") as service:
         assert service.worker
         stopping = service.worker
-        (running_on,) = add(service, "sleep 20")
+        (running_on,) = add(service, "sleep 60")
         until(lambda: events(service), 20, "it runs")
         os.kill(stopping.pid, signal.SIGTERM)
         until(lambda: "shutting down" in stopping.output(), 10, "it stops")
