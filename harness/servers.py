@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 from uuid import uuid4
 
+from .project import SLUG
 from .service import Process, free_port, until
 
 RABBITMQ = "/usr/lib/rabbitmq/bin"  # Debian's wrapper in /usr/sbin insists on a user of its own
@@ -141,6 +142,7 @@ class RabbitMQ(Server):
 
     programs = ("rabbitmq-server", "epmd")
     vhost = "/"
+    rights = f"{SLUG}|celery_delayed|celeryev|amq.default"  # no more than the README says
     hello, greeting = b"AMQP\x00\x00\x09\x01", b"\x01\x00\x00"
 
     def __init__(self, folder: Path) -> None:
@@ -210,8 +212,8 @@ class RabbitMQ(Server):
 
     def define(self) -> None:
         """Make its virtual host."""
-        rights = {"user": "guest", "vhost": self.vhost, "configure": ".*"}
-        rights |= {"write": ".*", "read": ".*"}
+        rights = {"user": "guest", "vhost": self.vhost, "configure": self.rights}
+        rights |= {"write": self.rights, "read": self.rights}
         exchange: dict[str, object]  # which any other service on Celery has declared there
         exchange = {"name": "celery", "vhost": self.vhost, "type": "direct", "arguments": {}}
         exchange |= {"durable": True, "auto_delete": False}

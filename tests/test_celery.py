@@ -290,10 +290,10 @@ def test_a_worker_that_dies_as_it_gives_tasks_away_stops_no_other_for_long(
 def test_services_on_one_broker_run_their_own_tasks_only(
     service: Service, probes: Project, bake: Bake, aside: Redis, tmp_path: Path
 ) -> None:
-    other = bake(task_backend="Celery", project_slug="other_service")
+    other = bake(task_backend="Celery", project_slug="other_task_service")
     own = {"PYTHONPATH": str(other.path / "src"), "DATA_DIR": str(tmp_path), "METRICS_PORT": ""}
     worker = Process(
-        [probes.bin("celery"), "-A", "other_service.worker", "worker", "-n", "other"],
+        [probes.bin("celery"), "-A", "other_task_service.worker", "worker", "-n", "other"],
         other.path,
         tmp_path / "log",
         **service.settings | own,
@@ -662,6 +662,17 @@ def test_a_queue_that_cannot_be_used_is_told_by_readiness_and_by_the_worker(
         assert "x-queue-type" in reason(worker.output())
     finally:
         service.stop()
+
+
+@in_peace
+def test_a_worker_that_could_keep_no_retry_ends_with_one_line(
+    probes: Project, rabbitmq: RabbitMQ, tmp_path: Path
+) -> None:
+    url = rabbitmq.apart().url  # where another service has delays of another kind
+    probes.run(probes.bin("python"), "-c", CLASSIC.format(url=url, slug="celery_delayed_27"))
+    output = refused_worker(probes, tmp_path, CELERY_BROKER_URL=url)
+    assert "celery_delayed_27" in reason(output)
+    assert f"RabbitMQ than `{rabbitmq.rights}` to" in probes.read("README.md")  # which sufficed
 
 
 @in_peace
