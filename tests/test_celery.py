@@ -167,6 +167,7 @@ def test_a_worker_runs_as_many_tasks_at_a_time_as_it_is_told(service: Service) -
     for task_id in ids:
         service.wait_for_task(task_id)
     assert [line.split()[-1] for line in events(service)[:4]] == ["begins"] * 3 + ["ends"]
+    assert those_that(service, "begins")[-1] == ids[-1]  # the first to come is the first to run
 
 
 CONTROL = f"""
@@ -192,7 +193,8 @@ def test_a_revoked_task_has_failed_and_remote_control_leaves_nothing(
     with running(probes, tmp_path / "data", **settings) as service:
         runs, waits, after = add(service, "stay", "sleep 0", "sleep 0")
         until(lambda: those_that(service, "begins"), 10, "the first one runs")
-        assert redis.ask("HLEN", f"{SLUG}.unacked") == ":1\r\n"  # another worker could run the rest
+        fresh = redis.ask("ZCOUNT", f"{SLUG}.unacked_index", str(time.time() - 20), "inf")
+        assert fresh == ":1\r\n"  # not given away; another worker could run the rest
         assert redis.ask("PUBSUB", "NUMPAT") == ":1\r\n"  # it listens to no other worker's events
         service.run("python", "-c", CONTROL, waits, runs)
         assert service.wait_for_task(after)["status"] == "succeeded"
@@ -542,6 +544,7 @@ def test_what_would_end_each_worker_in_turn_is_not_noted_to_be_given_back(
         ({}, 1),
         ({"body": 5}, 0),
         ({"body": "abc"}, 0),  # base64 comes in fours
+        ({"body": "@bcd"}, 0),  # and in letters
         ({"headers": 5}, 0),
         ({"headers": {"task": "write_log", "id": 5}}, 0),
         ({"headers": {"ticket": "b" * 32}}, 0),  # an answer of ``celery inspect``
