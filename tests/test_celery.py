@@ -408,12 +408,12 @@ def test_a_task_that_ignores_its_time_limit_is_killed_and_in_the_end_given_up(
 def test_old_records_in_a_folder_are_forgotten_as_a_worker_starts(
     probes: Project, tmp_path: Path
 ) -> None:
-    with running(probes, tmp_path / "data", TASK_HISTORY="60") as service:
+    with running(probes, tmp_path / "data", TASK_HISTORY="60", SHUTDOWN_GRACE="60") as service:
         assert service.worker
         old, new = add(service, "sleep 0", "sleep 0")
         for task_id in (old, new):
             service.wait_for_task(task_id)
-        service.worker.stop()
+        service.worker.stop(seconds=30)  # nothing runs: it waits for nothing
         (record,) = (service.data_dir / "results").glob(f"*{old}")
         os.utime(record, (time.time() - 61,) * 2)
         service.restart_worker()
