@@ -379,6 +379,7 @@ def test_a_long_task_keeps_its_worker_and_an_endless_one_is_ended(
         assert sorted(those_that(service, "begins")) == sorted([long, endless, waits])
         asked = redis.ask("INFO", "commandstats")
         assert "cmdstat_subscribe" not in asked  # nobody waits for what a task returns
+        assert "cmdstat_publish" not in asked  # nor does the worker tell others that it lives
         looks = re.search(r"cmdstat_zrange:calls=(\d+)", asked)
         assert looks
         assert int(looks[1]) >= 28 // 5  # what a dead worker has left is looked for each 5 s
