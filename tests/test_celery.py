@@ -682,7 +682,7 @@ def test_a_worker_that_could_keep_no_retry_ends_with_one_line(
 
 
 @in_peace
-def test_a_task_that_no_queue_takes_is_refused(
+def test_a_task_that_no_queue_takes_is_refused_and_a_retry_is_kept(
     probes: Project, rabbitmq: RabbitMQ, redis: Redis, tmp_path: Path
 ) -> None:
     broker = rabbitmq.apart()
@@ -692,9 +692,10 @@ def test_a_task_that_no_queue_takes_is_refused(
 
     with running(probes, tmp_path / "data", **urls(broker, redis)) as service:
         service.wait_for_task(add(service, "sleep 0")[0])
-        assert service.worker
-        service.worker.stop()  # it would declare the queue again
-        assert "Traceback" not in service.worker.output()
+        worker = service.worker
+        assert worker
+        worker.stop()  # it would declare the queue again
+        assert "Traceback" not in worker.output()
         broker.control("delete_queue", "-p", broker.vhost, SLUG)
         assert enqueue().status_code == 503
         (task_id,) = add(service, "sleep 0")  # the queue is there again
@@ -704,6 +705,11 @@ def test_a_task_that_no_queue_takes_is_refused(
         service.restart_worker()
         assert service.wait_for_task(task_id)["status"] == "succeeded"
         until(lambda: enqueue().status_code == 202, 10, "the queue has room again")
+        broker.control("delete_queue", "-p", broker.vhost, "celery_delayed_0")
+        (task_id,) = add(service, "again 0")
+        until(lambda: "NO_ROUTE" in worker.output(), 10, "nothing keeps its retry")
+        broker.control("close_all_connections", "--vhost", broker.vhost, "so the worker makes it")
+        assert service.wait_for_task(task_id)["status"] == "succeeded"
 
 
 BROADCAST = f"""
