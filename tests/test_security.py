@@ -411,7 +411,10 @@ def test_a_broker_over_tls_must_have_a_certificate_of_its_name(
         url = settings["CELERY_BROKER_URL"].replace("127.0.0.1", "127.1")  # another name of it
         service = Service(project, tmp_path / "refused", **settings | {"CELERY_BROKER_URL": url})
         try:
-            until(lambda: "certificate" in service.api.output(), 20, "it is refused")
+            worker = service.worker
+            assert worker
+            for process in (service.api, worker):
+                until(lambda of=process: "certificate" in of.output(), 20, "it is refused")  # type: ignore[misc]
             until(lambda: "running on" in service.api.output(), 20, "it serves")
             assert service.client.post("/items/", params={"name": "open"}).status_code == 503
         finally:
