@@ -498,6 +498,7 @@ def test_folders_of_metrics_last_as_long_as_their_services(
     with running(project, data, "--workers", "2", TMPDIR=str(tmp_path)) as service:
         held = set(tmp_path.glob("*metrics-*")) - left
         assert len(held) == 1 + bool(service.worker)
+        assert not any(folder.stat().st_mode & 0o077 for folder in held)  # nobody else can look
         found = start_another()
         assert found >= held
         assert not found & left
