@@ -515,7 +515,8 @@ for _ in range(9):
         REFUSED.inc()
         os._exit(0)
     os.wait()
-REFUSED.inc()
+REFUSED.inc(0.5)
+REFUSED.inc(0.5)
 print(exposition({{}}).decode())
 """
 
