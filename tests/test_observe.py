@@ -532,7 +532,7 @@ def test_a_process_takes_over_the_metrics_of_a_dead_one(project: Project, tmp_pa
 
 def test_a_folder_of_metrics_that_cannot_be_made_is_named(project: Project, tmp_path: Path) -> None:
     command = [project.bin("python"), "-c", f"import {SLUG}"]
-    project.run(*command, PROMETHEUS_MULTIPROC_DIR=str(tmp_path))  # one that is there is taken
+    project.run(*command, PROMETHEUS_MULTIPROC_DIR=str(tmp_path / "new"))  # it is made
     settings = {"PROMETHEUS_MULTIPROC_DIR": "/dev/null/metrics"}
     output = refusal(command, project.path, tmp_path / "log", **settings)
     assert output.startswith("error: PROMETHEUS_MULTIPROC_DIR: ")
