@@ -516,7 +516,7 @@ for _ in range(9):
         os._exit(0)
     os.wait()
 REFUSED.inc(0.5)
-REFUSED.inc(0.5)
+REFUSED.inc(0.5)  # into the same file
 print(exposition({{}}).decode())
 """
 

@@ -413,8 +413,8 @@ def test_a_broker_over_tls_must_have_a_certificate_of_its_name(
         try:
             worker = service.worker
             assert worker
-            for process in (service.api, worker):
-                until(lambda of=process: "certificate" in of.output(), 20, "it is refused")  # type: ignore[misc]
+            until(lambda: "certificate" in service.api.output(), 20, "the service refuses it")
+            until(lambda: "certificate" in worker.output(), 20, "and so does its worker")
             until(lambda: "running on" in service.api.output(), 20, "it serves")
             assert service.client.post("/items/", params={"name": "open"}).status_code == 503
         finally:
