@@ -193,8 +193,9 @@ def test_a_revoked_task_has_failed_and_remote_control_leaves_nothing(
     with running(probes, tmp_path / "data", **settings) as service:
         runs, waits, after = add(service, "stay", "sleep 0", "sleep 0")
         until(lambda: those_that(service, "begins"), 10, "the first one runs")
+        assert redis.ask("HLEN", f"{SLUG}.unacked") == ":1\r\n"  # another worker could run the rest
         fresh = redis.ask("ZCOUNT", f"{SLUG}.unacked_index", str(time.time() - 20), "inf")
-        assert fresh == ":1\r\n"  # not given away; another worker could run the rest
+        assert fresh == ":1\r\n"  # and none gives it away
         assert redis.ask("PUBSUB", "NUMPAT") == ":1\r\n"  # it listens to no other worker's events
         service.run("python", "-c", CONTROL, waits, runs)
         assert service.wait_for_task(after)["status"] == "succeeded"
