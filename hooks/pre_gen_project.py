@@ -120,7 +120,8 @@ def shortened(answer: object) -> str:
 
 def main(answers: dict[str, object]) -> None:
     """Exit with 1, having said why, unless every answer is good."""
-    if found := problems(answers):
+    # The folder has another name where cookiecutter.json found that this one could be none.
+    if found := problems(answers | {"project_slug": answers["__given_slug"]}):
         sys.exit("\n".join(f"error: {problem}" for problem in found))
 
 

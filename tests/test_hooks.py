@@ -9,7 +9,7 @@ import pytest
 
 from harness.project import SLUG, TEMPLATE, Project, bake, environment
 from hooks.post_gen_project import next_steps
-from hooks.pre_gen_project import problems, slug_problem
+from hooks.pre_gen_project import problems, slug_problem, suggestion
 
 from .rendering import typed
 from .test_matrix import PYTHONS, interpreter
@@ -159,6 +159,9 @@ def test_odd_but_harmless_text_is_taken() -> None:
     assert problems(GOOD | {"project_name": "O'Neil's \"best\" \\ ${app}}: #1 🚀"}) == []
 
 
+HOME = {".cookiecutters", ".cookiecutter_replay"}  # what cookiecutter keeps of its own
+
+
 def refused(folder: Path, *answers: str) -> str:
     """Run the command with bad answers, which leave nothing; returns what it says."""
     command = [sys.executable, "-m", "cookiecutter", str(TEMPLATE), "--no-input"]
@@ -179,6 +182,15 @@ def test_all_bad_answers_are_named_at_once_and_nothing_stays(tmp_path: Path) -> 
     assert "error: project_slug: 'my-app'" in said
     assert "error: email: 'nobody'" in said
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("slug", ["", "..", "../up", "a/b", pytest.param("x" * 300, id="long")])
+def test_a_slug_that_can_be_no_folder_is_refused_like_any_other(slug: str, tmp_path: Path) -> None:
+    said = refused(tmp_path, f"project_slug={slug}")
+    assert "error: project_slug: " in said
+    assert f"; try {suggestion(slug)}" in said
+    assert "Traceback" not in said
+    assert {path.name for path in tmp_path.iterdir()} <= {"out", *HOME}
 
 
 @pytest.mark.parametrize("answer", ["task_backend=celery", "include_log_task=perhaps"])
