@@ -48,6 +48,7 @@ ALWAYS = CI["GitHub Actions"] | {
     f"{PACKAGE}/api/__init__.py",
     f"{PACKAGE}/api/health.py",
     f"{PACKAGE}/api/page.py",
+    f"{PACKAGE}/api/refusal.py",
     f"{PACKAGE}/api/security.py",
     f"{PACKAGE}/api/tasks.py",
     f"{PACKAGE}/page/page.css",

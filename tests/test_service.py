@@ -121,6 +121,15 @@ def keep_the_http_contract(
         path: {status for method in methods.values() for status in method["responses"]}
         for path, methods in schema["paths"].items()
     }
+    assert all(
+        answer["content"]["application/json"]["schema"]["$ref"].endswith("/Refusal")
+        for methods in schema["paths"].values()
+        for method in methods.values()
+        for status, answer in method["responses"].items()
+        if status >= "400" and status != "422"
+    )
+    known = schema["components"]["schemas"]["TaskStatus"]
+    assert known["required"] == list(known["properties"])  # or clients would ask for each
     keyed = {"401"} if "X-API-Key" in client.headers else set()
     assert answers == {
         "/health/live": {"200"},

@@ -21,6 +21,7 @@ from .api.health import router as health
 from .api.items import router as items
 {% endif %}
 from .api.page import router as page
+from .api.refusal import Refusal
 from .api.security import require_api_key, security_headers
 from .api.tasks import router as tasks
 from .logs import configure_logging
@@ -75,7 +76,9 @@ def create_app() -> FastAPI:
     protected: dict[str, Any] = {}
     if settings.api_key:
         protected["dependencies"] = [Security(require_api_key)]
-        protected["responses"] = {401: {"description": "X-API-Key is missing or wrong"}}
+        protected["responses"] = {
+            401: {"description": "X-API-Key is missing or wrong", "model": Refusal}
+        }
 {% if cookiecutter.include_log_task %}
     app.include_router(items, **protected)
 {% endif %}

@@ -7,6 +7,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from ..metrics import exposition
 from ..taskqueue import TaskBackend, Unavailable
+from .refusal import Refusal
 
 router = APIRouter(tags=["health"])
 scraping = asyncio.Lock()  # one at a time: a scrape takes processor time, and anyone may ask
@@ -18,7 +19,10 @@ async def live() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@router.get("/health/ready", responses={503: {"description": "Tasks can't be stored; says why"}})
+@router.get(
+    "/health/ready",
+    responses={503: {"description": "Tasks can't be stored; says why", "model": Refusal}},
+)
 async def ready(backend: TaskBackend) -> dict[str, str]:
     """Answer 503 while a task could not be stored."""
     await backend.check()

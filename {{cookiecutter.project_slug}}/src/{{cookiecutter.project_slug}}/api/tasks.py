@@ -5,6 +5,7 @@ import re
 from fastapi import APIRouter, HTTPException
 
 from ..taskqueue import TaskBackend, TaskStatus
+from .refusal import Refusal
 
 router = APIRouter(prefix="/tasks", tags=["tasks"])
 
@@ -15,8 +16,8 @@ TASK_ID = re.compile("[0-9a-f-]{32,36}")
 @router.get(
     "/{task_id}",
     responses={
-        404: {"description": "No task has this id"},
-        503: {"description": "The status can't be read now"},
+        404: {"description": "No task has this id", "model": Refusal},
+        503: {"description": "The status can't be read now", "model": Refusal},
     },
 )
 async def read_task(task_id: str, backend: TaskBackend) -> TaskStatus:

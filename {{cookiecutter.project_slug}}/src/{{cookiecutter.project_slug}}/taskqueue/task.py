@@ -16,7 +16,7 @@ from typing import Any, Generic, Literal, NamedTuple, ParamSpec, TypeVar
 
 from asgi_correlation_id import correlation_id
 from fastapi import HTTPException
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 from structlog.contextvars import bind_contextvars
 
 from ..metrics import ATTEMPTS, DURATION
@@ -45,6 +45,9 @@ class Unavailable(HTTPException):
 
 class TaskStatus(BaseModel):
     """What is known of one task; times are in UTC."""
+
+    # Every answer has all fields, and generated clients need not ask whether it has.
+    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
 
     task_id: str
     name: str
