@@ -244,6 +244,11 @@ def test_settings_are_read_from_a_file_and_never_show_a_secret(
     output = Project(tmp_path).run(project.bin("python"), "-c", code)
     assert "log_level='DEBUG'" in output
     assert "hidden" not in output
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    output = Project(elsewhere).run(project.bin("python"), "-c", code)
+    assert "log_level='INFO'" in output
+    assert f"'{elsewhere / 'data'}'" in output
+    assert "`WorkingDirectory`" in project.read("README.md")
 
 
 @only_background_tasks
