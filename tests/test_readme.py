@@ -414,6 +414,45 @@ def test_what_is_mounted_is_as_it_says(extended: Project, tmp_path: Path) -> Non
     assert "of your own a `Content-Security-Policy` and a `Cache-Control`" in readme
 
 
+COMMITTED = f"""
+from fastapi import APIRouter, Depends
+from fastapi.testclient import TestClient
+from {SLUG}.main import app
+from {SLUG}.taskqueue import TaskQueue, TaskRoute, Unavailable
+from {SLUG}.tasks.export import export
+
+async def session():
+    yield
+    print("committed")
+
+async def fail(_):
+    print("refused")
+    raise Unavailable("full")
+
+router = APIRouter(route_class=TaskRoute, dependencies=[Depends(session, scope="function")])
+
+@router.post("/orders/")
+async def create_order(background_tasks: TaskQueue):
+    background_tasks.add_task(export, "sales")
+
+app.include_router(router)
+app.state.backend.store = fail
+print(TestClient(app).post("/orders/").status_code)
+"""
+
+
+def test_a_commit_comes_before_the_task_as_it_says(extended: Project, tmp_path: Path) -> None:
+    told = extended.run(extended.bin("python"), "-c", COMMITTED, DATA_DIR=str(tmp_path))
+    assert re.findall(r"^(?:committed|refused|503)$", told, re.MULTILINE) == [
+        "committed",
+        "refused",
+        "503",
+    ]
+    readme = " ".join(extended.read("README.md").split())
+    assert '`Depends(session, scope="function")`' in readme
+    assert "What it committed stays if the task gets a 503" in readme
+
+
 STOPS = f"""
 from {SLUG}.taskqueue import task
 
