@@ -126,8 +126,6 @@ def those_that(service: Service, word: str) -> list[str]:
 def test_a_task_that_fails_says_so_and_leaves_the_others_alone(service: Service) -> None:
     poison, permanent, transient = add(service, "die", "refuse", "heal")
     others = add(service, *["sleep 0"] * 20)
-    url = f"/tasks/{transient}"
-    until(lambda: "retrying" in service.client.get(url).text, 10, "one is to be tried again")
     status = service.wait_for_task(permanent)
     assert (status["status"], status["attempts"]) == ("failed", 1)
     assert status["error"] == "ValueError: no"
@@ -168,6 +166,20 @@ def test_a_worker_runs_as_many_tasks_at_a_time_as_it_is_told(service: Service) -
         service.wait_for_task(task_id)
     assert [line.split()[-1] for line in events(service)[:4]] == ["begins"] * 3 + ["ends"]
     assert those_that(service, "begins")[-1] == ids[-1]  # the first to come is the first to run
+def test_a_task_that_is_to_be_tried_again_says_so(service: Service) -> None:
+    (task_id,) = add(service, "heal late")
+    until(lambda: events(service), 60, "it runs")
+    assert service.worker
+    os.kill(service.worker.pid, signal.SIGSTOP)  # its child runs on, but none tries it again
+    try:
+        (service.data_dir / "gate").touch()
+        url = f"/tasks/{task_id}"
+        until(lambda: "retrying" in service.client.get(url).text, 30, "it is to be tried again")
+    finally:
+        os.kill(service.worker.pid, signal.SIGCONT)
+    assert service.wait_for_task(task_id)["attempts"] == 3
+
+
 
 
 CONTROL = f"""
