@@ -32,7 +32,8 @@ def probe(what: str) -> None:
         case ["again", seconds]:
             if begun == 1:
                 raise OSError("not yet")
-            time.sleep(float(seconds))
+            if begun == 2:
+                time.sleep(float(seconds))
         case ["stay"]:  # whatever asks it to end
             while True:
                 with contextlib.suppress(Exception):

@@ -332,18 +332,22 @@ def test_services_on_one_broker_run_their_own_tasks_only(
 def test_sigterm_lets_tasks_end_and_gives_the_rest_back(
     probes: Project, settings: dict[str, str], tmp_path: Path
 ) -> None:
-    with running(probes, tmp_path / "data", **settings, SHUTDOWN_GRACE="3") as service:
-        assert service.worker
-        (long,) = add(service, "again 12")
-        until(lambda: those_that(service, "begins").count(long) == 2, 20, "it is tried again")
-        short, *rest = add(service, "sleep 1.5", *["sleep 0"] * 5)
-        until(lambda: short in those_that(service, "begins"), 20, "both are running")
+    with running(probes, tmp_path / "data", **settings, SHUTDOWN_GRACE="5") as service:
+        worker = service.worker
+        assert worker
+        (long,) = add(service, "again 60")
+        until(lambda: those_that(service, "begins").count(long) == 2, 60, "it is tried again")
+        short, *rest = add(service, "wait", *["sleep 0"] * 5)
+        until(lambda: short in those_that(service, "begins"), 60, "both are running")
         start = time.monotonic()
-        assert service.worker.stop() == 0
-        assert time.monotonic() - start < 3 + 10
+        os.kill(worker.pid, signal.SIGTERM)
+        until(lambda: "shutting down" in worker.output(), 30, "it stops")
+        (service.data_dir / "gate").touch()
+        assert worker.wait(60) == 0
+        assert time.monotonic() - start < 5 + 10
         assert those_that(service, "ends") == [short]
         service.restart_worker()
-        until(lambda: those_that(service, "begins").count(long) == 3, 10, "the long one runs again")
+        until(lambda: those_that(service, "begins").count(long) == 3, 20, "the long one runs again")
         assert [service.wait_for_task(task_id)["attempts"] for task_id in [short, *rest]] == [1] * 6
         status = service.wait_for_task(long)
         assert (status["status"], status["attempts"]) == ("succeeded", 3)
