@@ -223,4 +223,4 @@ class Container(Process):
                 raise AssertionError(f"the container has ended:\n{self.output()}")
             return self.children()
 
-        return until(child, 10, "process 1 exists")[0]
+        return until(child, 60, "process 1 exists")[0]

@@ -30,7 +30,7 @@ def show(service: Service) -> None:
     """Send the requests, print the answers and the files; raises AssertionError at a surprise."""
     task_ids = []
     for path, query, message in REQUESTS:
-        response = service.client.post(path, params=query)
+        response = service.post(path, params=query)
         print(f"\n$ curl -X POST '{response.url}'\n{response.status_code} {response.text}")
         expect(response.status_code, 202)
         expect(response.json()["message"], message)

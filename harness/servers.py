@@ -59,7 +59,7 @@ class Server:
     def start(self) -> None:
         """Start it and wait until it answers."""
         self._process = Process(self.command(), self.folder, self.log, **self.settings())
-        until(self.answers, 60, f"{type(self).__name__} answers (see {self.log})")
+        until(self.answers, 180, f"{type(self).__name__} answers (see {self.log})")
 
     def answers(self) -> bool:
         """Tell whether it does; raises AssertionError with its log when it has ended."""
@@ -200,7 +200,7 @@ class RabbitMQ(Server):
             env=os.environ | self.settings(),
             check=True,
             stdout=subprocess.DEVNULL,
-            timeout=60,
+            timeout=180,
         )
 
     def apart(self) -> "RabbitMQ":

@@ -121,7 +121,7 @@ def refusal(command: list[str], cwd: Path, log: Path, **settings: str) -> str:
     """Run what must not start; returns its output, raises AssertionError if it ends with 0."""
     process = Process(command, cwd, log, **settings)
     try:
-        until(lambda: not process.alive(), 20, "it stops")
+        until(lambda: not process.alive(), 60, "it stops")
     finally:
         code = process.stop()
     if not code:
@@ -163,7 +163,7 @@ class Service:
         assert self.worker  # noqa: S101, for the type checker
         before = self.worker.output().count(" ready.")
         worker = self.worker = self.start_worker()
-        until(lambda: worker.output().count(" ready.") > before, 60, "the worker is ready")
+        until(lambda: worker.output().count(" ready.") > before, 180, "the worker is ready")
 
     def wait_until_ready(self) -> None:
         """Poll readiness; raises AssertionError with the log when the service dies instead."""
@@ -176,20 +176,26 @@ class Service:
             except httpx2.TransportError:
                 return False
 
-        until(ready, 60, "the service is ready")
+        until(ready, 180, "the service is ready")
         if worker := self.worker:
-            until(lambda: " ready." in worker.output(), 60, "the worker is ready")
+            until(lambda: " ready." in worker.output(), 180, "the worker is ready")
+
+    def get(self, path: str) -> httpx2.Response:
+        """Return the first answer that is no 503, which a busy machine's broker may deserve."""
+        return self._insist("GET", path)
 
     def post(self, path: str, **options: Any) -> httpx2.Response:
-        """Return the first answer that is no 503, which a busy machine's broker may deserve."""
+        """Return the first answer that is no 503, as ``get`` does."""
+        return self._insist("POST", path, **options)
 
+    def _insist(self, method: str, path: str, **options: Any) -> httpx2.Response:
         def answer() -> httpx2.Response | None:
-            response = self.client.post(path, **options)
+            response = self.client.request(method, path, **options)
             return None if response.status_code == 503 else response
 
         return until(answer, 15, f"{path} is answered")
 
-    def wait_for_task(self, task_id: str, seconds: float = 30) -> dict[str, Any]:
+    def wait_for_task(self, task_id: str, seconds: float = 60) -> dict[str, Any]:
         """Return the status of a task that has ended."""
 
         def ended() -> dict[str, Any] | None:

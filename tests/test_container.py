@@ -120,7 +120,7 @@ def start(
     broker = run(replace(images["python"], command=(*command, "--dir", "/mnt")), tmpfs=["/mnt"])
     until(
         lambda: broker.exec(*compose["broker"]["healthcheck"]["test"][1:]).stdout == "PONG\n",
-        20,
+        60,
         "the broker answers",
     )
     worker, api = (
@@ -137,7 +137,7 @@ def test_it_runs_without_root_without_writing_and_stops_in_time(
     assert compose["api"]["read_only"]
     api, workers = start(run, images, compose)
     for container in (api, *workers):
-        until(lambda it=container: it.healthy(), 30, "it is healthy")  # type: ignore[misc]
+        until(lambda it=container: it.healthy(), 60, "it is healthy")  # type: ignore[misc]
         assert container.exec("id", "--user").stdout != "0\n"
         assert container.exec("touch", "/app/file").returncode != 0
         assert container.exec("touch", "/data/file").returncode == 0
@@ -171,7 +171,7 @@ def test_the_health_check_can_fail(run: Run, images: dict[str, Stage]) -> None:
         if image.health:
             command = ("python", "-c", "import time; print('idle'); time.sleep(60)")
             idle = run(replace(image, command=command), **settings)
-            until(lambda it=idle: it.output() == "idle\n", 20, "what it prints is seen at once")  # type: ignore[misc]
+            until(lambda it=idle: it.output() == "idle\n", 60, "what it prints is seen at once")  # type: ignore[misc]
             assert not idle.healthy()
             process = Path(f"/proc/{idle.first()}")
             idle.kill()
@@ -180,7 +180,7 @@ def test_the_health_check_can_fail(run: Run, images: dict[str, Stage]) -> None:
 
 def test_it_is_for_production_unless_told_otherwise(run: Run, images: dict[str, Stage]) -> None:
     refused = run(images["api"], tmpfs=["/tmp"])  # noqa: S108, the image's own
-    until(lambda: not refused.alive(), 30, "it stops")
+    until(lambda: not refused.alive(), 60, "it stops")
     assert "API_KEY must be set when ENVIRONMENT=production" in refused.output()
     assert "Traceback" not in refused.output()
 
@@ -190,7 +190,7 @@ def test_a_secret_is_read_where_docker_mounts_it(run: Run, images: dict[str, Sta
     command = ("sh", "-c", mount + shlex.join(images["api"].command))
     options: dict[str, Any] = {"tmpfs": ["/run", "/tmp"], "CELERY_BROKER_URL": BROKER}  # noqa: S108
     api = run(replace(images["api"], command=command), **options)
-    until(api.healthy, 30, "it is healthy, so that it has its key")
+    until(api.healthy, 60, "it is healthy, so that it has its key")
 
 
 def test_nothing_but_the_environment_is_in_it(images: dict[str, Stage], project: Project) -> None:

@@ -107,7 +107,7 @@ def test_prometheus_has_to_use_a_host_that_is_allowed(service: Service, project:
 
 def test_only_the_proxy_that_uvicorn_is_told_of_is_believed(service: Service) -> None:
     assert service.client.get("/", headers=UPGRADE | {"X-Forwarded-For": "6.6.6.6"}).is_error
-    until(lambda: '"WebSocket /" 403' in service.api.output(), 10, "it is in the log")
+    until(lambda: '"WebSocket /" 403' in service.api.output(), 30, "it is in the log")
     assert "6.6.6.6" not in service.api.output()
 
 
@@ -122,7 +122,7 @@ def test_a_body_that_is_too_large_is_refused(service: Service) -> None:
     response = service.client.post("/items/", params=query, content=b"x" * 65_537)
     assert response.status_code == 413
     assert "Location" not in response.headers
-    response = service.client.post("/items/", params=query, content=b"x" * 65_536)
+    response = service.post("/items/", params=query, content=b"x" * 65_536)
     assert response.status_code == 202
     service.wait_for_task(response.json()["task_id"])
     assert (service.data_dir / "log.txt").read_text().count("too large") == 1
@@ -151,7 +151,7 @@ def test_an_id_that_is_none_is_not_looked_for(service: Service, task_id: str) ->
 
 def test_nothing_that_is_sent_forges_a_line_of_a_log(service: Service) -> None:
     client = service.client
-    service.wait_for_task(client.post("/items/?name=Lamp").json()["task_id"])
+    service.wait_for_task(service.post("/items/?name=Lamp").json()["task_id"])
     forged = "x%0d%0aFORGED"
     assert client.get(f"/tasks/{forged}").status_code == 404
     assert client.get(f"/{forged}?{forged}").status_code == 404
@@ -179,7 +179,7 @@ def test_mails_are_bounded_and_bad_requests_cost_none(service: Service) -> None:
 
 
 def test_nobody_else_can_read_what_is_kept(service: Service) -> None:
-    response = service.client.post("/items/", params={"name": "private"})
+    response = service.post("/items/", params={"name": "private"})
     service.wait_for_task(response.json()["task_id"])
     assert (service.data_dir / "log.txt").stat().st_mode & 0o777 == 0o600
     for path in service.data_dir.rglob("*"):
@@ -223,7 +223,7 @@ def test_a_bad_setting_ends_several_processes_too(
         uvicorn(project, "--workers", "2"), project.path, tmp_path / "log", **settings
     )
     try:
-        until(lambda: not process.alive(), 20, "it stops")  # with uvicorn's code, which is 0
+        until(lambda: not process.alive(), 60, "it stops")  # with uvicorn's code, which is 0
     finally:
         process.stop()
     assert f"error: {name}: " in process.output()
@@ -256,7 +256,7 @@ def test_no_level_of_the_log_shows_a_key(project: Project, tmp_path: Path) -> No
     with running(project, tmp_path / "data", LOG_LEVEL="DEBUG", API_KEY=KEY) as service:
         assert service.client.get("/tasks/x", headers={"X-API-Key": KEY}).status_code == 404
         assert service.client.get("/", headers=UPGRADE | {"X-API-Key": KEY}).status_code == 403
-        until(lambda: "rejected" in service.api.output(), 10, "it is in the log")
+        until(lambda: "rejected" in service.api.output(), 30, "it is in the log")
         assert KEY not in service.api.output()
 
 
@@ -346,7 +346,7 @@ def test_forged_messages_do_no_harm(project: Project, tmp_path: Path, broker: st
         project.run(*forge, DATA_DIR=str(service.data_dir), **settings)
         if broker == "redis":
             redis.ask("LPUSH", SLUG, forged(body=None))
-        response = service.client.post("/items/", params={"name": "honest"})
+        response = service.post("/items/", params={"name": "honest"})
         assert service.wait_for_task(response.json()["task_id"])["status"] == "succeeded"
         assert service.worker
         assert service.worker.alive()
@@ -403,7 +403,7 @@ def test_a_broker_over_tls_must_have_a_certificate_of_its_name(
     broker = kind(tmp_path / "broker")
     with over_tls(broker) as settings:
         with running(project, tmp_path / "data", **settings) as service:
-            response = service.client.post("/items/", params={"name": "sealed"})
+            response = service.post("/items/", params={"name": "sealed"})
             assert service.wait_for_task(response.json()["task_id"])["status"] == "succeeded"
             if isinstance(broker, Redis):  # and not by kombu's own transport
                 assert "blmove" in broker.ask("INFO", "commandstats")
@@ -418,9 +418,9 @@ def test_a_broker_over_tls_must_have_a_certificate_of_its_name(
         try:
             worker = service.worker
             assert worker
-            until(lambda: "certificate" in service.api.output(), 20, "the service refuses it")
-            until(lambda: "certificate" in worker.output(), 20, "and so does its worker")
-            until(lambda: "running on" in service.api.output(), 20, "it serves")
+            until(lambda: "certificate" in service.api.output(), 60, "the service refuses it")
+            until(lambda: "certificate" in worker.output(), 60, "and so does its worker")
+            until(lambda: "running on" in service.api.output(), 60, "it serves")
             assert service.client.post("/items/", params={"name": "open"}).status_code == 503
         finally:
             service.stop()

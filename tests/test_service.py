@@ -183,8 +183,8 @@ def test_links_hold_behind_a_proxy_that_serves_it_under_a_path(
         assert len(links) > 3
         assert not [link for link in links if link.startswith("/")]
         assert service.client.get("/", headers=UPGRADE | {"X-Forwarded-For": "6.6.6.6"}).is_error
-        until(lambda: '6.6.6.6:0 - "WebSocket' in service.api.output(), 10, "it is in the log")
-        response = service.client.post("/items/?name=Lamp")
+        until(lambda: '6.6.6.6:0 - "WebSocket' in service.api.output(), 30, "it is in the log")
+        response = service.post("/items/?name=Lamp")
         assert response.headers["Location"] == f"/deep/down/tasks/{response.json()['task_id']}"
 
 
