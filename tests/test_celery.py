@@ -114,6 +114,23 @@ def add(service: Service, *what: str) -> list[str]:
     return ids
 
 
+def first_answer(ask: Callable[[], httpx2.Response], outage: Callable[[], object]) -> Any:
+    """Return what a service answers to the first request after an outage, which it accepts.
+
+    If that waited for the broker in vain, as on a busy machine it may, after another outage.
+    """
+
+    def accepted() -> httpx2.Response | None:
+        response = ask()
+        if response.is_success:
+            return response
+        assert response.elapsed.total_seconds() > 0.2, response.text  # it did wait
+        outage()
+        return None
+
+    return until(accepted, 60, "the first request is accepted").json()
+
+
 def events(service: Service) -> list[str]:
     """Return a line for each begin and each end of a task."""
     path = service.data_dir / "probe.log"
@@ -658,9 +675,13 @@ def test_the_first_request_after_a_rabbitmq_was_reset_is_accepted(
     with running(probes, tmp_path / "data", **urls(broker, redis)) as service:
         assert service.worker
         service.worker.stop()  # it would declare the queue too
-        rabbitmq.control("delete_vhost", broker.vhost)
-        broker.define()
-        assert service.client.post("/probes/?what=sleep 0").status_code == 202
+
+        def reset() -> None:
+            rabbitmq.control("delete_vhost", broker.vhost)
+            broker.define()
+
+        reset()
+        first_answer(lambda: service.client.post("/probes/?what=sleep 0"), reset)
 
 
 CLASSIC = """
