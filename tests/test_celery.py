@@ -166,25 +166,6 @@ def test_a_task_that_fails_says_so_and_leaves_the_others_alone(service: Service)
     assert [begun.count(task_id) for task_id in (poison, permanent, transient)] == [3, 1, 3]
 
 
-def test_a_task_adds_another_once_it_has_succeeded(service: Service) -> None:
-    parents = add(service, "add", "add again")
-    for task_id in parents:
-        assert service.wait_for_task(task_id)["status"] == "succeeded"
-    until(lambda: len(those_that(service, "ends")) == 4, 10, "theirs have run")
-    added = {*those_that(service, "ends")} - {*parents}
-    assert [service.wait_for_task(task_id)["attempts"] for task_id in added] == [1, 1]
-
-
-@on_redis
-def test_a_worker_runs_as_many_tasks_at_a_time_as_it_is_told(service: Service) -> None:
-    ids = add(service, *["wait"] * 4)
-    until(lambda: len(events(service)) == 3, 20, "three have begun")
-    time.sleep(1)  # in which the fourth would
-    (service.data_dir / "gate").touch()
-    for task_id in ids:
-        service.wait_for_task(task_id)
-    assert [line.split()[-1] for line in events(service)[:4]] == ["begins"] * 3 + ["ends"]
-    assert those_that(service, "begins")[-1] == ids[-1]  # the first to come is the first to run
 def test_a_task_that_is_to_be_tried_again_says_so(service: Service) -> None:
     (task_id,) = add(service, "heal late")
     until(lambda: events(service), 60, "it runs")
@@ -199,6 +180,25 @@ def test_a_task_that_is_to_be_tried_again_says_so(service: Service) -> None:
     assert service.wait_for_task(task_id)["attempts"] == 3
 
 
+def test_a_task_adds_another_once_it_has_succeeded(service: Service) -> None:
+    parents = add(service, "add", "add again")
+    for task_id in parents:
+        assert service.wait_for_task(task_id)["status"] == "succeeded"
+    until(lambda: len(those_that(service, "ends")) == 4, 30, "theirs have run")
+    added = {*those_that(service, "ends")} - {*parents}
+    assert [service.wait_for_task(task_id)["attempts"] for task_id in added] == [1, 1]
+
+
+@on_redis
+def test_a_worker_runs_as_many_tasks_at_a_time_as_it_is_told(service: Service) -> None:
+    ids = add(service, *["wait"] * 4)
+    until(lambda: len(events(service)) == 3, 60, "three have begun")
+    time.sleep(1)  # in which the fourth would
+    (service.data_dir / "gate").touch()
+    for task_id in ids:
+        service.wait_for_task(task_id)
+    assert [line.split()[-1] for line in events(service)[:4]] == ["begins"] * 3 + ["ends"]
+    assert those_that(service, "begins")[-1] == ids[-1]  # the first to come is the first to run
 
 
 CONTROL = f"""
@@ -223,7 +223,7 @@ def test_a_revoked_task_has_failed_and_remote_control_leaves_nothing(
     settings = {"CELERY_BROKER_URL": url, "TASK_CONCURRENCY": "1"}
     with running(probes, tmp_path / "data", **settings) as service:
         runs, waits, after = add(service, "stay", "sleep 0", "sleep 0")
-        until(lambda: those_that(service, "begins"), 10, "the first one runs")
+        until(lambda: those_that(service, "begins"), 60, "the first one runs")
         assert redis.ask("HLEN", f"{SLUG}.unacked") == ":1\r\n"  # another worker could run the rest
         fresh = redis.ask("ZCOUNT", f"{SLUG}.unacked_index", str(time.time() - 20), "inf")
         assert fresh == ":1\r\n"  # and none gives it away
@@ -234,7 +234,7 @@ def test_a_revoked_task_has_failed_and_remote_control_leaves_nothing(
             status = service.wait_for_task(task_id)
             assert (status["status"], status["error"]) == ("failed", "revoked")
         assert those_that(service, "begins") == [runs, after]
-        until(lambda: redis.ask("HLEN", f"{SLUG}.unacked") == ":0\r\n", 10, "nothing is held")
+        until(lambda: redis.ask("HLEN", f"{SLUG}.unacked") == ":0\r\n", 30, "nothing is held")
 
 
 def test_tasks_of_an_old_broker_end_on_it_and_purged_ones_stay_queued(
@@ -255,7 +255,7 @@ def test_tasks_of_an_old_broker_end_on_it_and_purged_ones_stay_queued(
         worker = Process(command, probes.path, tmp_path / "log", **settings)
         try:
             assert service.wait_for_task(task_id)["status"] == "succeeded"
-            assert service.client.get(f"/tasks/{purged}").json()["status"] == "queued"
+            assert service.get(f"/tasks/{purged}").json()["status"] == "queued"
         finally:
             worker.stop()
 
@@ -278,14 +278,14 @@ def test_a_stopping_worker_keeps_its_tasks_from_all_but_those_that_the_readme_wa
         redis.ask("ZADD", f"{SLUG}.unacked_index", str(time.time() - seconds), tag)
 
     settings = {"CELERY_BROKER_URL": redis.url, "DATA_DIR": str(tmp_path / "data")}
-    with running(probes, tmp_path / "data", **settings, SHUTDOWN_GRACE="60") as service:
+    with running(probes, tmp_path / "data", **settings, SHUTDOWN_GRACE="120") as service:
         assert service.worker
         stopping = service.worker
-        (running_on,) = add(service, "sleep 60")
-        until(lambda: events(service), 20, "it runs")
+        (running_on,) = add(service, "stay")
+        until(lambda: events(service), 60, "it runs")
         os.kill(stopping.pid, signal.SIGTERM)
-        until(lambda: "shutting down" in stopping.output(), 10, "it stops")
-        be_silent(60)
+        until(lambda: "shutting down" in stopping.output(), 30, "it stops")
+        be_silent(90)  # less than 120 + 20: what gives away takes a while to start
         service.run("python", "-c", GIVE_AWAY)
         assert redis.ask("HLEN", f"{SLUG}.unacked") == ":1\r\n"
         settings |= {"SHUTDOWN_GRACE": "1", "CELERY_RESULT_BACKEND": redis.url[:-1] + "1"}
@@ -293,9 +293,9 @@ def test_a_stopping_worker_keeps_its_tasks_from_all_but_those_that_the_readme_wa
         try:
             (kept_elsewhere,) = add(service, "sleep 0")
             until(lambda: kept_elsewhere in those_that(service, "ends"), 30, "it is run")
-            assert service.client.get(f"/tasks/{kept_elsewhere}").json()["status"] == "queued"
+            assert service.get(f"/tasks/{kept_elsewhere}").json()["status"] == "queued"
             be_silent(1 + 20 + 1)
-            until(lambda: those_that(service, "begins").count(running_on) == 2, 15, "it runs twice")
+            until(lambda: those_that(service, "begins").count(running_on) == 2, 30, "it runs twice")
             assert stopping.alive()
             assert "Traceback" not in stopping.output()
         finally:
@@ -337,7 +337,7 @@ def test_services_on_one_broker_run_their_own_tasks_only(
     try:
         until(lambda: " ready." in worker.output(), 60, "the other service's worker is ready")
         ids = add(service, "sleep 3", *["sleep 0"] * 20)
-        until(lambda: those_that(service, "begins"), 20, "one is running")
+        until(lambda: those_that(service, "begins"), 60, "one is running")
         # Celery's own: of others' tasks there, one that runs for long would be run again.
         assert "\nunacked" not in aside.ask("KEYS", "unacked*")
 
@@ -444,8 +444,12 @@ def test_a_task_that_ignores_its_time_limit_is_killed_and_in_the_end_given_up(
         status = service.wait_for_task(stubborn, 120)
         assert (status["status"], status["attempts"]) == ("failed", 3)
         assert "died" in status["error"]
-        (other,) = add(service, "sleep 0")
-        assert service.wait_for_task(other)["status"] == "succeeded"
+
+        def works() -> bool:  # at last: on a busy machine a second may be too little for anything
+            (other,) = add(service, "sleep 0")
+            return bool(service.wait_for_task(other)["status"] == "succeeded")
+
+        until(works, 30, "its worker works on")
 
 
 def test_old_records_in_a_folder_are_forgotten_as_a_worker_starts(
@@ -460,7 +464,7 @@ def test_old_records_in_a_folder_are_forgotten_as_a_worker_starts(
         (record,) = (service.data_dir / "results").glob(f"*{old}")
         os.utime(record, (time.time() - 61,) * 2)
         service.restart_worker()
-        codes = [service.client.get(f"/tasks/{task_id}").status_code for task_id in (old, new)]
+        codes = [service.get(f"/tasks/{task_id}").status_code for task_id in (old, new)]
         assert codes == [404, 200]
 
 
@@ -469,15 +473,15 @@ def test_a_record_is_kept_until_its_task_has_ended_and_forgotten_later(
 ) -> None:
     # Named by itself: Celery reads this variable too, and must not take it for another backend.
     settings = {"CELERY_RESULT_BACKEND": redis.url, "CELERY_BROKER_URL": redis.url}
-    with running(probes, tmp_path / "data", **settings, TASK_HISTORY="2") as service:
+    with running(probes, tmp_path / "data", **settings, TASK_HISTORY="4") as service:
         (task_id,) = add(service, "wait")
-        until(lambda: those_that(service, "begins"), 10, "it runs")
-        time.sleep(3)  # longer than TASK_HISTORY
-        assert service.client.get(f"/tasks/{task_id}").json()["status"] == "running"
+        until(lambda: those_that(service, "begins"), 60, "it runs")
+        time.sleep(5)  # longer than TASK_HISTORY
+        assert service.get(f"/tasks/{task_id}").json()["status"] == "running"
         (service.data_dir / "gate").touch()
         assert service.wait_for_task(task_id)["status"] == "succeeded"
         url = f"/tasks/{task_id}"
-        until(lambda: service.client.get(url).status_code == 404, 10, "its record is forgotten")
+        until(lambda: service.client.get(url).status_code == 404, 30, "its record is forgotten")
 
 
 @on_redis
@@ -485,7 +489,7 @@ def test_readiness_leaves_alone_what_others_keep_in_the_broker(
     service: Service, aside: Redis
 ) -> None:
     aside.ask("RPUSH", "probe", "precious")
-    assert service.client.get("/health/ready").status_code == 200
+    assert service.get("/health/ready").status_code == 200
     assert aside.ask("LLEN", "probe") == ":1\r\n"
     assert aside.ask("LLEN", f"{SLUG}.probe") == ":0\r\n"
 
@@ -706,11 +710,11 @@ def test_a_queue_that_cannot_be_used_is_told_by_readiness_and_by_the_worker(
         # "startup complete" is written before it listens.
         until(lambda: "running on" in service.api.output(), 30, "it serves")
         # On a busy machine the first answer may be of a broker that is slow.
-        until(lambda: told(service.client.post("/probes/?what=sleep+0")), 10, "an endpoint tells")
-        until(lambda: told(service.client.get("/health/ready")), 10, "readiness tells")
+        until(lambda: told(service.client.post("/probes/?what=sleep+0")), 30, "an endpoint tells")
+        until(lambda: told(service.client.get("/health/ready")), 30, "readiness tells")
         worker = service.worker
         assert worker
-        until(lambda: not worker.alive(), 20, "the worker ends")
+        until(lambda: not worker.alive(), 60, "the worker ends")
         assert "x-queue-type" in reason(worker.output())
     finally:
         service.stop()
@@ -747,13 +751,13 @@ def test_a_task_that_no_queue_takes_is_refused_and_a_retry_is_kept(
         (task_id,) = add(service, "sleep 0")  # the queue is there again
         full = '{"max-length": 1, "overflow": "reject-publish"}'
         broker.control("set_policy", "-p", broker.vhost, "full", SLUG, full)
-        until(lambda: "MessageNacked" in enqueue().text, 10, "the queue is full, and that is told")
+        until(lambda: "MessageNacked" in enqueue().text, 30, "the queue is full, and that is told")
         service.restart_worker()
         assert service.wait_for_task(task_id)["status"] == "succeeded"
-        until(lambda: enqueue().status_code == 202, 10, "the queue has room again")
+        until(lambda: enqueue().status_code == 202, 30, "the queue has room again")
         broker.control("delete_queue", "-p", broker.vhost, "celery_delayed_0")
         (task_id,) = add(service, "again 0")
-        until(lambda: "NO_ROUTE" in worker.output(), 10, "nothing keeps its retry")
+        until(lambda: "NO_ROUTE" in worker.output(), 30, "nothing keeps its retry")
         broker.control("close_all_connections", "--vhost", broker.vhost, "so the worker makes it")
         assert service.wait_for_task(task_id)["status"] == "succeeded"
 
@@ -804,9 +808,9 @@ def test_a_worker_waits_where_rabbitmq_has_too_many_connections(
     settings = {"CELERY_BROKER_URL": broker.url, "DATA_DIR": str(tmp_path / "data")}
     worker = Process(celery(probes, "worker"), probes.path, tmp_path / "log", **settings)
     try:
-        until(lambda: "(0) is reached" in worker.output(), 20, "it is turned away")
+        until(lambda: "(0) is reached" in worker.output(), 60, "it is turned away")
         broker.control("clear_vhost_limits", "-p", broker.vhost)
-        until(lambda: "ready." in worker.output(), 10, "it is let in")
+        until(lambda: "ready." in worker.output(), 30, "it is let in")
         assert "Traceback" not in worker.output()
     finally:
         worker.stop()
