@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import ssl
 from collections.abc import Iterator
 from email import message_from_bytes
@@ -17,7 +18,10 @@ from .service import free_port
 
 
 class Mailbox:
-    """The mails that arrived; each is answered after ``delay`` seconds, with ``reply``."""
+    """The mails that arrived; each is answered after ``delay`` seconds, with ``reply``.
+
+    One for which there is no ``room`` waits until there is.
+    """
 
     def __init__(self, port: int, delay: float) -> None:
         self.mails: list[Message] = []
@@ -30,6 +34,7 @@ class Mailbox:
             "MAILS_PER_MINUTE": "1000000",  # bursts are what many tests are about
         }
         self.delay = delay
+        self.room = math.inf
         self.reply = "250 OK"
 
     async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
@@ -38,6 +43,8 @@ class Mailbox:
         self._last = server
         if self.delay:
             await asyncio.sleep(self.delay)
+        while len(self.mails) >= self.room:
+            await asyncio.sleep(0.02)
         if self.reply.startswith("250"):
             self.mails.append(message_from_bytes(envelope.content))
         return self.reply
