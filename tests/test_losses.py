@@ -302,7 +302,7 @@ def test_two_services_on_one_folder_fail_each_others_tasks(
     settings = {"PYTHONPATH": str(other.path / "src"), "DATA_DIR": str(data_dir)}
     process = Process(command, other.path, tmp_path / "log", **settings)
     try:
-        until(lambda: "task failed" in process.output(), 20, "it takes it over, and fails it")
+        until(lambda: "task failed" in process.output(), 60, "it takes it over, and fails it")
     finally:
         process.stop()
 
@@ -367,11 +367,11 @@ def test_a_task_that_kills_its_process_is_given_up_and_no_other(
     with running(project, data_dir, **settings) as service:
         # It must not die before its client has the answer, nor before what runs beside it.
         poison, *others = probe(service, "die 0.5", "sleep 2", "sleep 0")
-        until(lambda: not service.api.alive(), 20, "it dies")
+        until(lambda: not service.api.alive(), 60, "it dies")
     for _ in range(2):
         dying = Service(project, data_dir, **settings)
         try:
-            until(lambda dying=dying: not dying.api.alive(), 20, "it dies again")  # type: ignore[misc]
+            until(lambda dying=dying: not dying.api.alive(), 60, "it dies again")  # type: ignore[misc]
         finally:
             dying.kill()
     with running(project, data_dir, **settings) as service:
@@ -391,13 +391,10 @@ def test_a_process_that_is_forked_ignores_sigterm(project: Project, data_dir: Pa
 
 
 def test_slow_mails_leave_other_endpoints_alone(project: Project, data_dir: Path) -> None:
-    def latencies() -> list[float]:
-        times = []
-        for _ in range(200):
-            begin = time.perf_counter()
-            assert service.client.get("/health/live").status_code == 200
-            times.append(time.perf_counter() - begin)
-        return times
+    def latency(service: Service) -> float:
+        begin = time.perf_counter()
+        assert service.client.get("/health/live").status_code == 200
+        return time.perf_counter() - begin
 
     with (
         mail_server(delay=30) as mailbox,
@@ -407,18 +404,19 @@ def test_slow_mails_leave_other_endpoints_alone(project: Project, data_dir: Path
             data_dir,
             **mailbox.settings | {"MAILS_PER_MINUTE": "", "SHUTDOWN_GRACE": "0.1"},
         ) as service,
+        running(project, data_dir.parent / "idle") as idle,  # on the same machine, in turn
     ):
-        latencies()  # warm
-        idle = statistics.median(latencies())
+
+        def takes_at_most_twice() -> bool:
+            pairs = [(latency(service), latency(idle)) for _ in range(200)]
+            busy, normal = (statistics.median(each) for each in zip(*pairs, strict=True))
+            return bool(busy < 2 * normal)
+
         for _ in range(100):
             response = service.client.post("/send-email/", params={"email": "ada@example.com"})
             assert response.status_code == 202
         # A neighbour on the machine slows some rounds down, mails would slow them all.
-        until(
-            lambda: statistics.median(latencies()) < 2 * idle,
-            20,
-            f"an unrelated endpoint takes at most twice its {idle * 1e3:.2f} ms",
-        )
+        until(takes_at_most_twice, 20, "an unrelated endpoint takes at most twice its time")
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -427,7 +425,8 @@ def test_sigterm_finishes_or_keeps_and_repeats_nothing(
 ) -> None:
     settings = {"TASK_CONCURRENCY": "2", "SHUTDOWN_GRACE": "5"}
     with running(project, data_dir, *processes(workers), **settings) as service:
-        ids = [probe(service, "sleep 0.7")[0] for _ in range(12)]
+        ids = probe(service, *["sleep 0.7"] * 12)
+        until(lambda: lines(data_dir), 30, "the first ones run")
     first = lines(data_dir)
     assert 0 < len(first) < 2 * len(ids)
     assert {task for task in first if task.endswith("begins")} == {
@@ -445,7 +444,7 @@ def test_a_task_that_outlasts_the_grace_is_run_again(
 ) -> None:
     with running(project, data_dir, SHUTDOWN_GRACE="0.2") as service:
         (task_id,) = probe(service, "wait")
-        until(lambda: lines(data_dir), 10, "it begins")
+        until(lambda: lines(data_dir), 30, "it begins")
         service.api.stop(sig, seconds=9)  # less than the default
     (data_dir / "gate").touch()
     with running(project, data_dir) as service:
@@ -457,9 +456,9 @@ def test_a_reload_keeps_what_waits(project: Project, data_dir: Path) -> None:
     with running(project, data_dir, "--reload", TASK_CONCURRENCY="1") as service:
         ids = probe(service, "wait", *["sleep 0"] * 4)
         (project.path / "src" / "task_service" / "main.py").touch()
-        until(lambda: "application shutdown" in service.api.output(), 20, "it reloads")
+        until(lambda: "application shutdown" in service.api.output(), 60, "it reloads")
         (data_dir / "gate").touch()
-        until(lambda: "taking over" in service.api.output(), 20, "it recovers")
+        until(lambda: "taking over" in service.api.output(), 60, "it recovers")
         for task_id in ids:
             assert service.wait_for_task(task_id)["status"] == "succeeded"
     assert lines(data_dir) == Counter(f"{i} {what}" for i in ids for what in ("begins", "ends"))
