@@ -77,7 +77,7 @@ def test_a_server_that_is_not_ours_or_not_willing_gets_no_mail(
             task_id = send(service)
 
             def error() -> str | None:
-                text: str | None = service.client.get(f"/tasks/{task_id}").json()["error"]
+                text: str | None = service.get(f"/tasks/{task_id}").json()["error"]
                 return text
 
             assert re.search(reason, until(error, 20, "an attempt has failed"))
@@ -130,11 +130,12 @@ except RuntimeError:
 else:
     raise AssertionError("it was not cut short")
 """
-    with mail_server(delay=2) as mailbox:
+    with mail_server(delay=10) as mailbox:
         command = [project.bin("python"), "-c", code]
         process = Process(command, project.path, tmp_path / "log", **mailbox.settings)
         try:
-            until(lambda: mailbox.connections, 20, "the mail is under way")
+            until(lambda: mailbox.connections, 60, "the mail is under way")
+            mailbox.delay = 0  # the next one's
             process.send(signal.SIGALRM)
             assert process.wait(20) == 0, process.output()
         finally:
@@ -195,6 +196,6 @@ def test_the_readme_shows_mails_in_a_terminal(project: Project, tmp_path: Path) 
         chosen = dict(pair.split("=") for pair in settings.replace("8025", port).split())
         with running(project, tmp_path / "data", **chosen) as service:
             assert service.wait_for_task(send(service))["status"] == "succeeded"
-        until(lambda: "Thank you for signing up!" in terminal.output(), 10, "the mail is shown")
+        until(lambda: "Thank you for signing up!" in terminal.output(), 30, "the mail is shown")
     finally:
         terminal.stop()
