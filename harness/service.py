@@ -22,6 +22,10 @@ T = TypeVar("T")
 UPGRADE = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
 UPGRADE["Sec-WebSocket-Key"] = "dGhlIHNhbXBsZSBub25jZQ=="
 
+# A connection that is idle for 5 s both would end, httpx2 and uvicorn: a request that met uvicorn's
+# end had no answer.
+LIMITS = httpx2.Limits(max_connections=None, keepalive_expiry=2)
+
 # Each of xdist's workers has ports of its own: two that were given the same one, before the first
 # had listened on it, talked to one service. None is one that Linux gives to connections.
 _WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
@@ -144,7 +148,7 @@ class Service:
             self.settings.setdefault("TASK_CONCURRENCY", "2")  # processes: they start slowly
             self.worker = self.start_worker()
         # It would read the machine's certificates, for 30 ms of a processor.
-        self.client = httpx2.Client(base_url=self.url, timeout=10, verify=False)
+        self.client = httpx2.Client(base_url=self.url, timeout=10, verify=False, limits=LIMITS)
 
     def _start(self, command: list[str]) -> Process:
         log = self.data_dir.parent / f"{self.data_dir.name}.{Path(command[0]).name}.log"

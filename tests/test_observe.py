@@ -23,13 +23,14 @@ from aiosmtpd.controller import Controller
 from harness.probes import add_probes
 from harness.project import SLUG, Project
 from harness.servers import Redis
-from harness.service import UPGRADE, Process, Service, free_port, refusal, running, until
+from harness.service import LIMITS, UPGRADE, Process, Service, free_port, refusal, running, until
 
 from .conftest import Bake, need, started
 
 ADDRESS = "ada.lovelace@example.com"
 REQUEST_ID = "0af7651916cd43dd8448eb211c80319c"
-get = httpx2.Client(verify=False).get  # httpx2.get would read the machine's certificates each time
+# httpx2.get would read the machine's certificates each time.
+get = httpx2.Client(verify=False, limits=LIMITS).get
 
 
 class RefusesEveryone:
