@@ -23,7 +23,7 @@ import pytest
 from harness.mail import mail_server
 from harness.project import SLUG, Project
 from harness.servers import RabbitMQ, Redis, Server
-from harness.service import Service, free_port, running, until
+from harness.service import LIMITS, Service, free_port, running, until
 
 from .conftest import forged, in_peace, started
 from .test_celery import add, first_answer, probes, those_that, urls
@@ -89,11 +89,10 @@ async def crowd(
     service: Service, clients: int, freeze: Callable[[], None]
 ) -> tuple[list[httpx2.Response], list[float]]:
     """Enqueue with many clients at once; returns the answers, and how long /health/live took."""
-    limits = httpx2.Limits(max_connections=None)
-    async with httpx2.AsyncClient(base_url=service.url, timeout=30, limits=limits) as client:
+    async with httpx2.AsyncClient(base_url=service.url, timeout=30, limits=LIMITS) as client:
+        freeze()
         # Once before, so that opening the connections is not in the measure.
         await asyncio.gather(*[client.get("/health/live") for _ in range(clients)])
-        freeze()
         posts = [asyncio.create_task(client.post(WORK)) for _ in range(clients)]
         waits = []
         while not all(post.done() for post in posts):
