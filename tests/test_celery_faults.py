@@ -142,8 +142,9 @@ def test_a_frozen_broker_delays_nobody_and_nothing_refused_is_run(
         broker.release()
         until(broker.answers, 60, "the broker is back")
 
-    accepted += first_answer(lambda: service.client.post(WORK), freeze_again)
-    accepted += add(service, "sleep 0")
+    first = first_answer(lambda: service.client.post(WORK), freeze_again)
+    assert first.status_code == 202
+    accepted += [*first.json(), *add(service, "sleep 0")]
     assert service.wait_for_task(accepted[-1], 15)["status"] == "succeeded"
     until(lambda: set(accepted) <= set(those_that(service, "ends")), 15, "all accepted has run")
     time.sleep(3)  # what was refused would come now
@@ -255,7 +256,8 @@ def test_a_broker_that_restarts_loses_nothing(
             until(lambda: "onnection refused" in refuses(service), 10, "it tries again at once")
             until(lambda: not is_well(), 15, "the worker's probe says that its broker is gone")
         broker.start()
-        first_answer(lambda: service.client.post(WORK), partial(restart, end))
+        first = first_answer(lambda: service.client.post(WORK), partial(restart, end))
+        assert first.status_code == 202
         (after,) = add(service, "sleep 0")
         assert service.wait_for_task(after, 15 + 12 * 0.5)["status"] == "succeeded"
         for task_id in ids:
@@ -312,8 +314,9 @@ def test_what_runs_as_its_broker_restarts_runs_on_and_not_again(
         restart()
         status = service.wait_for_task(before, 60)
         assert (status["status"], status["attempts"]) == ("succeeded", 1)
-        first_answer(lambda: service.client.get("/health/ready"), restart)  # it need not fail
-        first_answer(lambda: service.client.post(WORK), restart)
+        ready = first_answer(lambda: service.client.get("/health/ready"), restart)
+        assert ready.status_code == 200  # it had no need to fail
+        assert first_answer(lambda: service.client.post(WORK), restart).status_code == 202
         (after,) = add(service, "sleep 0")
         service.wait_for_task(after)
         assert those_that(service, "begins").count(before) == 1
@@ -594,14 +597,14 @@ def test_no_mail_is_lost_when_workers_are_killed(
                 service.worker.stop(signal.SIGKILL)  # and leaves its children
             else:
                 service.worker.kill()
+            killed = time.monotonic()
             service.restart_worker()
-            there_again = time.monotonic()
         assert service.worker
         until(lambda: len(box.mails) >= 100, 60, "100 mails")
         os.kill(service.worker.children()[0], signal.SIGKILL)
         for task_id in ids:
             assert service.wait_for_task(task_id, 60)["status"] == "succeeded"
         # On Redis SHUTDOWN_GRACE + 25 s at most, on RabbitMQ at once; and a while for the work.
-        assert time.monotonic() - there_again < (1 + 25 if broker is results else 0) + 20
+        assert time.monotonic() - killed < (1 + 25 if broker is results else 0) + 20
     assert set(box.ids()) == set(ids)
     assert len(box.mails) <= 120 + 4 * 2  # a kill repeats what was running, no more
