@@ -469,6 +469,24 @@ def test_old_records_in_a_folder_are_forgotten_as_a_worker_starts(
         assert codes == [404, 200]
 
 
+def test_a_folder_of_records_on_windows_has_a_url_that_a_worker_can_show(probes: Project) -> None:
+    code = f"""
+from pathlib import PureWindowsPath
+from types import SimpleNamespace
+
+from kombu.utils.url import maybe_sanitize_url
+from {SLUG}.taskqueue.celery import _result_backend
+
+Folder = type("Folder", (PureWindowsPath,), {{"mkdir": lambda *_, **__: None}})
+settings = SimpleNamespace(celery_result_backend="", data_dir=Folder(r"C:\\data"))
+scheme, _, url = _result_backend(settings).partition("+")
+print(maybe_sanitize_url(url), url)
+"""
+    shown, url = probes.run(probes.bin("python"), "-c", code).split()
+    assert shown  # in its banner; it ends where that can't be made
+    assert url == "file://C:/data/results"
+
+
 def test_a_record_is_kept_until_its_task_has_ended_and_forgotten_later(
     probes: Project, redis: Redis, tmp_path: Path
 ) -> None:
