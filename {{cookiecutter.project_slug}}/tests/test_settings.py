@@ -1,5 +1,6 @@
 """Settings: a bad one stops the start with a line that names it."""
 
+import os
 import re
 import warnings
 from collections.abc import Callable
@@ -10,6 +11,8 @@ from fastapi.testclient import TestClient
 
 from {{ cookiecutter.project_slug }}.main import create_app
 from {{ cookiecutter.project_slug }}.settings import Settings, get_settings
+
+on_posix = pytest.mark.skipif(os.name == "nt", reason="no /proc there, and links are a privilege")
 
 
 @pytest.mark.parametrize(
@@ -23,8 +26,8 @@ from {{ cookiecutter.project_slug }}.settings import Settings, get_settings
         ("SHUTDOWN_GRACE", "0"),
         ("SHUTDOWN_GRACE", "inf"),
         ("LOG_LEVEL", "loud"),
-        ("DATA_DIR", "/dev/null/data"),
-        ("DATA_DIR", "/proc"),
+        ("DATA_DIR", f"{__file__}/data"),
+        pytest.param("DATA_DIR", "/proc", marks=on_posix),
         ("SECRETS_DIR", "/dev/null/secrets"),
         ("API_KEY", "schlüssel"),
         ("API_KEY", "sesame "),
@@ -92,7 +95,9 @@ def test_a_bad_line_of_the_env_file_is_named(
     assert f"error: {named}" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("make", [Path.mkdir, lambda env: env.symlink_to("gone")])
+@pytest.mark.parametrize(
+    "make", [Path.mkdir, pytest.param(lambda env: env.symlink_to("gone"), marks=on_posix)]
+)
 def test_an_env_file_that_is_none_is_named(
     make: Callable[[Path], None],
     data_dir: Path,
