@@ -487,6 +487,27 @@ print(maybe_sanitize_url(url), url)
     assert url == "file://C:/data/results"
 
 
+def test_a_message_is_taken_from_a_folder_without_a_way_round(
+    probes: Project, tmp_path: Path
+) -> None:
+    # By the folder for temporary files, on another disk, two workers took it at the same time.
+    code = f"""
+import tempfile
+
+from {SLUG}.taskqueue.task import Call
+from {SLUG}.worker import app, publish
+
+tempfile.tempdir = "no/such/folder"
+publish(app, [Call("probe", "1", "", "ca11", 0), Call("probe", "2", "", "ca12", 0)], float("inf"))
+with app.connection_for_read() as connection:
+    for _ in range(2):
+        print(connection.default_channel._get("{SLUG}")["headers"]["id"])
+"""
+    told = probes.run(probes.bin("python"), "-c", code, DATA_DIR=str(tmp_path))
+    assert set(told.split()[-2:]) == {"ca11", "ca12"}
+    assert not list((tmp_path / "broker").glob("*.*"))
+
+
 def test_a_record_is_kept_until_its_task_has_ended_and_forgotten_later(
     probes: Project, redis: Redis, tmp_path: Path
 ) -> None:
