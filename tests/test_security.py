@@ -408,6 +408,7 @@ def test_a_broker_over_tls_must_have_a_certificate_of_its_name(
             if isinstance(broker, Redis):  # and not by kombu's own transport
                 assert "blmove" in broker.ask("INFO", "commandstats")
         if isinstance(broker, RabbitMQ):  # each server of a cluster has a certificate of its own
+            assert "with `;` between them" in project.read("README.md")
             first = f"amqps://guest:guest@127.1:{free_port()}//"  # which is down
             cluster = settings | {"CELERY_BROKER_URL": f"{first};{settings['CELERY_BROKER_URL']}"}
             project.run(project.bin("python"), "-c", FAIL_OVER, **cluster)
