@@ -387,6 +387,20 @@ def test_a_worker_outlasts_a_connection_that_its_broker_still_holds(
             assert service.worker.alive()
 
 
+@pytest.mark.parametrize("broker", [RABBITMQ_IN_PEACE], indirect=True)
+def test_a_silent_node_of_a_cluster_is_passed_by(
+    probes: Project, broker: Server, results: Redis, tmp_path: Path
+) -> None:
+    # It lets one connect and never answers, as it does while its machine hangs.
+    with closing(socket.create_server(("127.0.0.1", 0))) as silent:
+        settings = urls(broker, results)
+        first = broker.url.replace(str(broker.port), str(silent.getsockname()[1]))
+        settings["CELERY_BROKER_URL"] = f"{first};{broker.url}"
+        with running(probes, tmp_path / "data", **settings) as service:
+            (task_id,) = add(service, "sleep 0")
+            assert service.wait_for_task(task_id)["status"] == "succeeded"
+
+
 @on_each_broker_in_peace
 def test_a_service_gives_up_connections_that_went_silent(
     probes: Project, broker: Server, results: Redis, tmp_path: Path
