@@ -711,6 +711,50 @@ def test_a_worker_leaves_a_silent_connection_and_an_empty_queue(
     assert "\nNone\ntaken\n" in told
 
 
+CONFIRMS = f"""
+from contextlib import suppress
+
+from {SLUG}.worker import app
+
+def send(exchange="", to="{SLUG}.probe", mandatory=True):
+    producer.publish({{}}, to, exchange=exchange, mandatory=mandatory)
+
+with app.producer_or_acquire() as producer:
+    errors = producer.connection.channel_errors
+    producer.channel.queue_declare("{SLUG}.probe", durable=True, auto_delete=False)
+    for _ in range(5):
+        with suppress(ValueError), producer.batch(9):
+            for _ in range(5):
+                send()
+            raise ValueError  # all five are sent
+        send()
+        print("after a batch without an end", producer.channel._unconfirmed)
+        with suppress(*errors), producer.batch(9):
+            for to in ("", "", "nobody", "", ""):
+                send(to=f"{SLUG}.probe{{to}}")
+        send()
+        print("after a message for nobody", producer.channel._unconfirmed)
+        with suppress(*errors):
+            send(exchange="{SLUG}.gone")
+            send()
+        with producer.batch(9):
+            for _ in range(5):
+                send()
+        print("after an error that closed the channel", producer.channel._unconfirmed)
+"""
+
+
+@in_peace
+def test_a_message_is_confirmed_by_no_other_ones_confirmation(
+    probes: Project, rabbitmq: RabbitMQ, redis: Redis
+) -> None:
+    settings = urls(rabbitmq.apart(), redis)
+    told = probes.run(probes.bin("python"), "-c", CONFIRMS, **settings)
+    lines = [line for line in told.splitlines() if line.startswith("after")]
+    assert len(lines) == 15
+    assert all(line.endswith("set()") for line in lines), lines
+
+
 class OldRedis(Redis):
     """What Debian 11 and Ubuntu 22.04 have, in the one respect that counts."""
 

@@ -332,6 +332,7 @@ class Proxy:
         self.port: int = self._listener.getsockname()[1]
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._silent: set[socket.socket] = set()
+        self.delay = 0.0  # seconds, each way
         threading.Thread(target=self._accept, daemon=True).start()
 
     def lead_to(self, port: int) -> None:
@@ -365,6 +366,7 @@ class Proxy:
     def _copy(self, source: socket.socket, to: socket.socket) -> None:
         with suppress(OSError):
             while data := source.recv(65_536):
+                time.sleep(self.delay)
                 if source not in self._silent:
                     to.sendall(data)
 
@@ -416,6 +418,21 @@ def test_a_service_gives_up_connections_that_went_silent(
                 proxy.forget_connections()
                 aside.forget_connections()
                 until(lambda: work(service)[0] == 202, 10, "the service connects anew")
+
+
+@on_each_broker_in_peace
+def test_a_broker_that_is_far_away_takes_many_tasks_at_once(
+    probes: Project, broker: Server, results: Redis, tmp_path: Path
+) -> None:
+    with closing(Proxy(broker.port)) as proxy:
+        settings = urls(broker, results)
+        settings["CELERY_BROKER_URL"] = broker.url.replace(str(broker.port), str(proxy.port))
+        with running(probes, tmp_path / "data", **settings) as service:
+            proxy.delay = 0.03
+            ids = add(service, *["sleep 0"] * 50)  # one by one they would take 3 s
+            for task_id in ids:
+                assert service.wait_for_task(task_id)["status"] == "succeeded"
+            assert sorted(those_that(service, "begins")) == sorted(ids)
 
 
 def test_a_broker_that_lets_nobody_connect_delays_no_status(

@@ -74,6 +74,7 @@ CELERY = {
     "tests/test_worker.py",
     f"{PACKAGE}/taskqueue/celery.py",
     f"{PACKAGE}/taskqueue/local.py",
+    f"{PACKAGE}/taskqueue/rabbitmq.py",
     f"{PACKAGE}/taskqueue/redis.py",
     f"{PACKAGE}/worker.py",
 }
