@@ -403,6 +403,23 @@ def test_a_silent_node_of_a_cluster_is_passed_by(
             assert service.wait_for_task(task_id)["status"] == "succeeded"
 
 
+@pytest.mark.parametrize("broker", [RABBITMQ_IN_PEACE], indirect=True)
+def test_a_node_of_a_cluster_that_has_lost_its_majority_is_told(
+    service: Service, broker: RabbitMQ
+) -> None:
+    assert work(service)[0] == 202
+    broker.control("delete_queue", f"{SLUG}.probe", "--vhost", broker.vhost)
+    until(lambda: service.client.get("/health/ready").status_code == 200, 15, "it is made anew")
+    # Each queue has a second member now that answers nobody: its node is down.
+    broker.control(
+        "eval",
+        f"[ra:add_member(P, {{element(1, P), down@localhost}}, 100)"
+        f' || Q <- rabbit_amqqueue:list(<<"{broker.vhost}">>), P <- [amqqueue:get_pid(Q)],'
+        f' {{_, _, _, <<"{SLUG}", _/binary>>}} <- [amqqueue:get_name(Q)]].',
+    )
+    refuses(service)
+
+
 @on_each_broker_in_peace
 def test_a_service_gives_up_connections_that_went_silent(
     probes: Project, broker: Server, results: Redis, tmp_path: Path
