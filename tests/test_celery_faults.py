@@ -450,6 +450,46 @@ def test_a_broker_that_is_far_away_takes_many_tasks_at_once(
             for task_id in ids:
                 assert service.wait_for_task(task_id)["status"] == "succeeded"
             assert sorted(those_that(service, "begins")) == sorted(ids)
+            proxy.delay = 0.08
+            metrics = partial(service.client.get, "/metrics")
+            until(lambda: "\ntasks_waiting " in metrics().text, 15, "it knows how many wait")
+
+
+@on_each_broker_in_peace
+def test_no_firewall_takes_a_connection_for_an_idle_one(service: Service, broker: Server) -> None:
+    add(service, "sleep 0")
+
+    def kept_alive() -> bool:
+        lines = Path("/proc/net/tcp").read_text("utf-8").splitlines()
+        # Of what is connected (01) to it: the timer that keeps it alive (02), within 82 s.
+        timers = [line.split()[5] for line in lines if f":{broker.port:04X} 01 " in line]
+        return bool(timers) and all(re.match("02:0000[01]", timer) for timer in timers)
+
+    until(kept_alive, 15, "all connections to the broker are kept alive")
+
+
+@pytest.mark.parametrize("broker", ["Redis"], indirect=True)
+def test_a_worker_that_could_not_acknowledge_takes_the_next_task(
+    probes: Project, broker: Redis, tmp_path: Path
+) -> None:
+    with (
+        started(Redis(tmp_path / "results")) as results,
+        running(
+            probes, tmp_path / "data", **urls(broker, results), TASK_CONCURRENCY="1"
+        ) as service,
+    ):
+        worker = service.worker
+        assert worker
+        (file,) = service.data_dir.glob("*.alive")
+        beat = file.stat().st_mtime
+        until(lambda: file.stat().st_mtime > beat, 10, "for 5 s it does not look for its broker")
+        add(service, "sleep 1")
+        until(lambda: those_that(service, "begins"), 60, "it runs")
+        broker.freeze()
+        until(lambda: "Couldn't ack" in worker.output(), 30, "it ends, and can't be acknowledged")
+        broker.release()
+        (task_id,) = add(service, "sleep 0")
+        assert service.wait_for_task(task_id)["status"] == "succeeded"
 
 
 def test_a_broker_that_lets_nobody_connect_delays_no_status(
