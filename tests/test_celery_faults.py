@@ -469,8 +469,9 @@ def test_no_firewall_takes_a_connection_for_an_idle_one(service: Service, broker
 
 
 @pytest.mark.parametrize("broker", ["Redis"], indirect=True)
-def test_a_worker_that_could_not_acknowledge_takes_the_next_task(
-    probes: Project, broker: Redis, tmp_path: Path
+@pytest.mark.parametrize("fails", ["ack", "reject"])
+def test_a_worker_that_could_not_tell_its_broker_takes_the_next_task(
+    probes: Project, broker: Redis, fails: str, tmp_path: Path
 ) -> None:
     with (
         started(Redis(tmp_path / "results")) as results,
@@ -486,7 +487,10 @@ def test_a_worker_that_could_not_acknowledge_takes_the_next_task(
         add(service, "sleep 1")
         until(lambda: those_that(service, "begins"), 60, "it runs")
         broker.freeze()
-        until(lambda: "Couldn't ack" in worker.output(), 30, "it ends, and can't be acknowledged")
+        if fails == "reject":  # to run again
+            for child in worker.children():
+                os.kill(child, signal.SIGKILL)
+        until(lambda: f"Couldn't {fails}" in worker.output(), 30, "it ends, and can't be told")
         broker.release()
         (task_id,) = add(service, "sleep 0")
         assert service.wait_for_task(task_id)["status"] == "succeeded"
