@@ -371,22 +371,35 @@ class Proxy:
                     to.sendall(data)
 
 
+@pytest.fixture
+def proxy(broker: Server) -> Iterator[Proxy]:
+    with closing(Proxy(broker.port)) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def beyond(
+    probes: Project, broker: Server, results: Redis, proxy: Proxy, tmp_path: Path
+) -> Iterator[Service]:
+    """Run a service and a worker that have the proxy between them and their broker."""
+    settings = urls(broker, results)
+    settings["CELERY_BROKER_URL"] = broker.url.replace(str(broker.port), str(proxy.port))
+    with running(probes, tmp_path / "data", **settings) as service:
+        yield service
+
+
 @on_each_broker_in_peace
 def test_a_worker_outlasts_a_connection_that_its_broker_still_holds(
-    probes: Project, broker: Server, results: Redis, tmp_path: Path
+    beyond: Service, proxy: Proxy
 ) -> None:
-    with closing(Proxy(broker.port)) as proxy:
-        settings = urls(broker, results)
-        settings["CELERY_BROKER_URL"] = broker.url.replace(str(broker.port), str(proxy.port))
-        with running(probes, tmp_path / "data", **settings) as service:
-            (before,) = add(service, "sleep 0")
-            service.wait_for_task(before)
-            proxy.break_connections()
-            (after,) = add(service, "sleep 0")
-            # RabbitMQ has sent it to the worker that it takes to be there, for 30 s at most.
-            assert service.wait_for_task(after, 60)["status"] == "succeeded"
-            assert service.worker
-            assert service.worker.alive()
+    (before,) = add(beyond, "sleep 0")
+    beyond.wait_for_task(before)
+    proxy.break_connections()
+    (after,) = add(beyond, "sleep 0")
+    # RabbitMQ has sent it to the worker that it takes to be there, for 30 s at most.
+    assert beyond.wait_for_task(after, 60)["status"] == "succeeded"
+    assert beyond.worker
+    assert beyond.worker.alive()
 
 
 @pytest.mark.parametrize("broker", [RABBITMQ_IN_PEACE], indirect=True)
@@ -438,21 +451,15 @@ def test_a_service_gives_up_connections_that_went_silent(
 
 
 @on_each_broker_in_peace
-def test_a_broker_that_is_far_away_takes_many_tasks_at_once(
-    probes: Project, broker: Server, results: Redis, tmp_path: Path
-) -> None:
-    with closing(Proxy(broker.port)) as proxy:
-        settings = urls(broker, results)
-        settings["CELERY_BROKER_URL"] = broker.url.replace(str(broker.port), str(proxy.port))
-        with running(probes, tmp_path / "data", **settings) as service:
-            proxy.delay = 0.03
-            ids = add(service, *["sleep 0"] * 50)  # one by one they would take 3 s
-            for task_id in ids:
-                assert service.wait_for_task(task_id)["status"] == "succeeded"
-            assert sorted(those_that(service, "begins")) == sorted(ids)
-            proxy.delay = 0.08
-            metrics = partial(service.client.get, "/metrics")
-            until(lambda: "\ntasks_waiting " in metrics().text, 15, "it knows how many wait")
+def test_a_broker_that_is_far_away_takes_many_tasks_at_once(beyond: Service, proxy: Proxy) -> None:
+    proxy.delay = 0.03
+    ids = add(beyond, *["sleep 0"] * 50)  # one by one they would take 3 s
+    for task_id in ids:
+        assert beyond.wait_for_task(task_id)["status"] == "succeeded"
+    assert sorted(those_that(beyond, "begins")) == sorted(ids)
+    proxy.delay = 0.08
+    metrics = partial(beyond.client.get, "/metrics")
+    until(lambda: "\ntasks_waiting " in metrics().text, 15, "it knows how many wait")
 
 
 @on_each_broker_in_peace
