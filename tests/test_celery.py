@@ -403,6 +403,25 @@ def test_tasks_that_wait_to_be_tried_again_hold_up_no_other(service: Service) ->
     assert service.wait_for_task(task_id)["status"] == "succeeded"
 
 
+AHEAD = f"""
+from datetime import timedelta
+
+from {SLUG}.worker import app
+
+now = app.now
+app.now = lambda: now() + timedelta(hours=1)
+{LATER}"""
+
+
+@pytest.mark.parametrize("shared", [pytest.param("rabbitmq", marks=in_peace)], indirect=True)
+def test_on_rabbitmq_a_retry_of_another_clock_comes_in_time(service: Service) -> None:
+    ids = [new * 32 for new in "4567"]  # more than the worker runs at a time
+    service.run("python", "-c", AHEAD, "1", *ids)
+    (task_id,) = add(service, "sleep 0")
+    assert service.wait_for_task(task_id, 20)["status"] == "succeeded"
+    assert {service.wait_for_task(task_id, 20)["attempts"] for task_id in ids} == {1}
+
+
 def test_a_long_task_keeps_its_worker_and_an_endless_one_is_ended(
     probes: Project, redis: Redis, tmp_path: Path
 ) -> None:
