@@ -49,6 +49,10 @@ class Mailbox:
             self.mails.append(message_from_bytes(envelope.content))
         return self.reply
 
+    async def handle_NOOP(self, server: Any, session: Any, envelope: Any, word: str) -> str:
+        """Refuse what Exim takes for abuse between mails (the name is aiosmtpd's)."""
+        return "554 Too many nonmail commands"
+
     def hang_up(self, farewell: bytes) -> None:
         """Close the connection over which the last mail came."""
 
