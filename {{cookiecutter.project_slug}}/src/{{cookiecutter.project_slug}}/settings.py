@@ -102,7 +102,7 @@ class Settings(BaseSettings):
     smtp_username: str = ""
     smtp_password: SecretStr = SecretStr("")
     smtp_starttls: bool = True
-    smtp_timeout: Seconds = 10.0  # seconds
+    smtp_timeout: Seconds = 60.0  # seconds
     email_from: Annotated[str, AfterValidator(mailbox)] | None = None  # or: name <address>
     mails_per_minute: Annotated[int, Field(ge=1, le=1_000_000)] = 300  # of a process; then a 429
 {% endif %}
