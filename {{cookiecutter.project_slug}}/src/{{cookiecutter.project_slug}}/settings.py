@@ -134,6 +134,8 @@ class Settings(BaseSettings):
 {% if cookiecutter.include_email_task %}
         if self.smtp_host and not self.email_from:
             raise ValueError("EMAIL_FROM must be set when SMTP_HOST is set")
+        if not f"{self.smtp_username}{self.smtp_password.get_secret_value()}".isascii():
+            raise ValueError("SMTP_USERNAME and SMTP_PASSWORD must be ASCII")  # smtplib's limit
 {% endif %}
         return self
 
