@@ -1,9 +1,13 @@
 """Each variant at work: driven over HTTP through the whole contract, and by Schemathesis."""
 
+import json
 import re
 import signal
 import socket
+import time
 from collections.abc import Iterator
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +190,27 @@ def test_links_hold_behind_a_proxy_that_serves_it_under_a_path(
         until(lambda: '6.6.6.6:0 - "WebSocket' in service.api.output(), 30, "it is in the log")
         response = service.post("/items/?name=Lamp")
         assert response.headers["Location"] == f"/deep/down/tasks/{response.json()['task_id']}"
+
+
+@on_each_backend
+def test_a_connection_that_a_proxy_left_idle_takes_a_request(
+    installed: Project, tmp_path: Path
+) -> None:
+    """Where uvicorn closed it, after 5 s by default, a POST was a 502 now and then."""
+    (command,) = re.findall(r'^CMD (\["uvicorn".*)$', installed.read("Dockerfile"), re.MULTILINE)
+    _, *options = json.loads(command)
+    kept = options.index("--timeout-keep-alive")
+    assert int(options[kept + 1]) > 120  # Caddy's; nginx and others have less
+    with (
+        running(installed, tmp_path / "data", *options[kept:]) as service,
+        closing(HTTPConnection("127.0.0.1", service.port, timeout=10)) as connection,
+    ):
+        for pause in (6, 0):
+            connection.request("POST", "/items/")
+            with connection.getresponse() as response:
+                assert response.status == 422
+                response.read()
+            time.sleep(pause)
 
 
 def test_runs_from_its_sources_too(bake: Bake, tmp_path: Path) -> None:
