@@ -76,8 +76,11 @@ def mail_server(delay: float = 0) -> Iterator[Mailbox]:
 
 
 @contextlib.contextmanager
-def strict_mail_server(folder: Path) -> Iterator[Mailbox]:
-    """Run a mail server that takes nothing without STARTTLS and login; its CA is in ``folder``."""
+def strict_mail_server(folder: Path, *, tls_first: bool = False) -> Iterator[Mailbox]:
+    """Run a mail server that takes nothing without TLS and login; its CA is in ``folder``.
+
+    It wants STARTTLS, unless TLS comes first.
+    """
     mailbox = Mailbox(free_port(), 0)
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(folder / "ca.pem"))
@@ -98,8 +101,9 @@ def strict_mail_server(folder: Path) -> Iterator[Mailbox]:
 
     with _serving(
         mailbox,
-        tls_context=context,
-        require_starttls=True,
+        **{"ssl_context" if tls_first else "tls_context": context},
+        require_starttls=not tls_first,
+        auth_require_tls=not tls_first,  # of STARTTLS' it knows alone
         auth_required=True,
         authenticator=authenticate,
     ):

@@ -60,6 +60,25 @@ def test_a_mail_is_sent_by_starttls_and_login(project: Project, tmp_path: Path) 
     assert "Thank you for signing up!" in html
 
 
+@pytest.mark.filterwarnings("ignore:Requiring AUTH")  # for want of STARTTLS
+def test_tls_comes_first_on_the_port_that_is_for_it(project: Project, tmp_path: Path) -> None:
+    with strict_mail_server(tmp_path, tls_first=True) as mailbox:
+        port = mailbox.settings["SMTP_PORT"]
+        code = f"""
+from {SLUG}.tasks import email
+
+email.SUBMISSIONS = {port}  # 465 is root's
+for name in ("ada", "grace"):
+    email.send_email(f"{{name}}@example.com", "Hello", "Hello!")
+"""
+        python = str(project.bin("python"))
+        project.run(python, "-c", code, **mailbox.settings)
+        with pytest.raises(AssertionError, match="CERTIFICATE_VERIFY_FAILED"):
+            project.run(python, "-c", code, **mailbox.settings | {"SSL_CERT_FILE": ""})
+    assert [mail["To"] for mail in mailbox.mails] == ["ada@example.com", "grace@example.com"]
+    assert len(mailbox.connections) == 1
+
+
 @pytest.mark.parametrize(
     ("setting", "value", "reason"),
     [
