@@ -574,6 +574,28 @@ def test_an_idle_worker_outlasts_a_redis_that_is_a_replica_for_a_while(
     assert service.wait_for_task(task_id)["status"] == "succeeded"
 
 
+PATIENCE = """
+application:set_env(rabbit, channel_tick_interval, 1000),
+application:set_env(rabbit, consumer_timeout, {}).
+"""  # milliseconds
+
+
+@pytest.mark.parametrize("broker", ["RabbitMQ"], indirect=True)
+def test_a_worker_outlasts_a_rabbitmq_that_takes_back_what_it_holds(
+    probes: Project, broker: RabbitMQ, results: Redis, tmp_path: Path
+) -> None:
+    broker.control("eval", PATIENCE.format(1_000))  # as if its clock jumped by half an hour
+    with running(probes, tmp_path / "data", **urls(broker, results)) as service:
+        add(service, "wait")
+        worker = service.worker
+        assert worker
+        until(lambda: "acknowledgement" in worker.output(), 60, "it takes it back")
+        broker.control("eval", PATIENCE.format(1_800_000))
+        (service.data_dir / "gate").touch()
+        (task_id,) = add(service, "sleep 0")
+        assert service.wait_for_task(task_id)["status"] == "succeeded"
+
+
 @pytest.mark.parametrize("broker", ["Redis"], indirect=True)
 def test_a_worker_outlasts_a_redis_that_refuses_writes(service: Service, broker: Redis) -> None:
     ids = add(service, "sleep 1")
