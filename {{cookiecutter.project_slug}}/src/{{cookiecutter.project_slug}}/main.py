@@ -32,7 +32,7 @@ from .taskqueue import Backend
 
 def request_id(given: str) -> str:
     """Return the id that a client gave its request; a new one where it is long or odd."""
-    return given if re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", given) else uuid4().hex
+    return given if re.fullmatch(r"[A-Za-z0-9_.:@#+/=-]{1,128}", given) else uuid4().hex
 
 
 class Service(FastAPI):
