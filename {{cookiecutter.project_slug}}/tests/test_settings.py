@@ -49,6 +49,7 @@ on_posix = pytest.mark.skipif(os.name == "nt", reason="no /proc there, and links
         ("MAILS_PER_MINUTE", "1" * 20),
         ("SMTP_HOST", "localhost"),  # without EMAIL_FROM
         ("SMTP_PASSWORD", "Größe"),
+        ("SMTP_USERNAME", "Größe"),
         ("SMTP_PORT", "0"),
         ("SMTP_PORT", "65536"),
 {% endif %}
