@@ -342,7 +342,8 @@ class Proxy:
     def break_connections(self) -> None:
         """Hang up on the clients; new connections are served."""
         for client, _server in self._pairs:
-            client.shutdown(socket.SHUT_RDWR)
+            with suppress(OSError):  # it has hung up itself
+                client.shutdown(socket.SHUT_RDWR)
 
     def forget_connections(self) -> None:
         """Keep them, but carry nothing any more, as a firewall does; new ones are served."""
