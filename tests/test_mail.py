@@ -71,7 +71,7 @@ email.SUBMISSIONS = {port}  # 465 is root's
 for name in ("ada", "grace"):
     email.send_email(f"{{name}}@example.com", "Hello", "Hello!")
 """
-        python = str(project.bin("python"))
+        python = project.bin("python")
         project.run(python, "-c", code, **mailbox.settings)
         with pytest.raises(AssertionError, match="CERTIFICATE_VERIFY_FAILED"):
             project.run(python, "-c", code, **mailbox.settings | {"SSL_CERT_FILE": ""})
