@@ -687,6 +687,18 @@ def test_a_worker_that_starts_on_a_full_redis_leaves_no_connection_open(
 
 
 @pytest.mark.parametrize("broker", ["Redis"], indirect=True)
+def test_a_worker_tells_that_its_redis_drops_tasks_when_it_is_full(
+    service: Service, broker: Redis
+) -> None:
+    assert service.worker
+    assert "maxmemory-policy" not in service.worker.output()
+    service.worker.kill()
+    broker.ask("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    worker = service.worker = service.start_worker()
+    until(lambda: "maxmemory-policy allkeys-lru" in worker.output(), 30, "it tells")
+
+
+@pytest.mark.parametrize("broker", ["Redis"], indirect=True)
 def test_what_is_no_message_does_not_stop_the_queue_for_ever(
     service: Service, broker: Redis
 ) -> None:
