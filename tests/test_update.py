@@ -242,6 +242,20 @@ def test_a_change_that_meets_the_owners_is_marked_and_nothing_is_lost(
     assert not list(project.path.rglob("*.rej"))
 
 
+def test_a_file_that_the_owner_removed_or_renamed_takes_no_changes(
+    fresh: Fresh, tmp_path: Path
+) -> None:
+    project = fresh({}, tmp_path / "project")
+    (project.path / "SECURITY.md").unlink()
+    (project.path / "compose.yaml").rename(project.path / "docker-compose.yml")
+    before = project.read("docker-compose.yml")
+    begin(project.path)
+    cruft.update(project.path, extra_context={"task_backend": "Celery", "email": "a@example.com"})
+    assert not {"SECURITY.md", "compose.yaml"} & project.files()
+    assert project.read("docker-compose.yml") == before
+    assert "celery" in project.read("pyproject.toml")
+
+
 def test_an_answer_changed_by_hand_is_taken_for_what_is_there(fresh: Fresh, tmp_path: Path) -> None:
     project = fresh({}, tmp_path / "project")
     begin(project.path)
@@ -369,23 +383,47 @@ def test_the_readmes_commands_move_a_project_to_celery_and_to_a_later_version(
     assert "celery" not in project.read("pyproject.toml")
 
 
-def test_the_readmes_commands_follow_by_hand(tmp_path: Path) -> None:
-    template = snapshot(tmp_path / "template.git")
+@pytest.mark.parametrize("larger", [False, True], ids=["alone", "in a larger repository"])
+def test_the_readmes_commands_follow_by_hand(larger: bool, tmp_path: Path) -> None:
+    template, folder = tmp_path / "template.git", tmp_path / "repository" / "services"
+    folder.mkdir(parents=True)
+    project, by_hand = made_by_hand(template, folder)
+    repository = folder.parent if larger else project.path
+    begin(repository)
+    edit(project, project.files())
+    commit(repository, "Mine")
+    run(by_hand, folder, template)
+    expected = Project(folder / "new" / SLUG)
+    edit(expected, project.files())
+    assert texts(project) == texts(expected)
+    assert "SECURITY.md" in project.files()
+
+
+def test_by_hand_a_file_that_the_owner_removed_is_left_out_as_the_readme_says(
+    tmp_path: Path,
+) -> None:
+    template, folder = tmp_path / "template.git", tmp_path / "folder"
+    folder.mkdir()
+    project, by_hand = made_by_hand(template, folder)
+    (project.path / "SECURITY.md").unlink()
+    begin(project.path)
+    (exclude,) = re.findall("--exclude='[^']*'", (TEMPLATE / "README.md").read_text("utf-8"))
+    run(f"{by_hand.rstrip()} {exclude.replace('kubernetes.yaml', 'SECURITY.md')}", folder, template)
+    expected = texts(Project(folder / "new" / SLUG))
+    assert expected.pop("SECURITY.md")
+    assert texts(project) == expected
+
+
+def made_by_hand(template: Path, folder: Path) -> tuple[Project, str]:
+    """Make a project as the README does without cruft; returns it, and the commands to follow."""
+    snapshot(template)
     git(template, "tag", "--force", "0.1.0")
     git(template, "tag", "--force", "0.2.0", change_template(template))
     *_, by_hand = blocks("Follow the template")
     old = next(line for line in by_hand.splitlines() if "-o old" in line)
     first = by_hand.splitlines()[0] + "\n" + old.replace("-o old", "-o .")
-    run(first, tmp_path, template)
-    project = Project(tmp_path / SLUG)
-    begin(project.path)
-    edit(project, project.files())
-    commit(project.path, "Mine")
-    run(by_hand, tmp_path, template)
-    expected = Project(tmp_path / "new" / SLUG)
-    edit(expected, project.files())
-    assert texts(project) == texts(expected)
-    assert "SECURITY.md" in project.files()
+    run(first, folder, template)
+    return Project(folder / SLUG), by_hand
 
 
 def test_a_new_slug_moves_the_templates_files_and_git_mv_the_owners(
