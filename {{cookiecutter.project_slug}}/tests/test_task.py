@@ -33,10 +33,13 @@ async def parent(*, fails: bool) -> None:
         raise ValueError
 
 
+class PassedByAsyncio(Exception, KeyboardInterrupt): ...
+
+
 @task()
 async def ended(error: str) -> None:
     kinds = {"exit": SystemExit, "stop": KeyboardInterrupt, "cancel": asyncio.CancelledError}
-    raise kinds[error]
+    raise kinds.get(error, PassedByAsyncio)
 
 
 def generator() -> Iterator[None]:
@@ -118,7 +121,8 @@ def test_each_attempt_has_the_id_of_the_task() -> None:
 
 
 def test_a_task_that_is_cancelled_fails_and_one_that_ends_its_process_does_not() -> None:
-    assert attempt(Call.of(ended, "cancel"), 1).status == "failed"
+    for error in ("cancel", "pass"):
+        assert attempt(Call.of(ended, error), 1).status == "failed"
     for error, kind in [("exit", SystemExit), ("stop", KeyboardInterrupt)]:
         with pytest.raises(kind):
             attempt(Call.of(ended, error), 1)

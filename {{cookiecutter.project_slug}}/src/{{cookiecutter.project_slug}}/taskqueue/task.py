@@ -203,9 +203,10 @@ def _run(call: Call, number: int) -> Outcome:
             result = REGISTRY[call.name].function(**json.loads(call.arguments))
             if inspect.iscoroutine(result):
                 asyncio.run(result)
-    except (SystemExit, KeyboardInterrupt):
-        raise
     except BaseException as error:  # CancelledError is one that is no Exception
+        # Those end the process; but what is an Exception too, the task alone.
+        if isinstance(error, SystemExit | KeyboardInterrupt) and not isinstance(error, Exception):
+            raise
         return _retry_or_fail(call, number, error)
     logger.info("task succeeded")
     return Outcome("succeeded", added=added)
