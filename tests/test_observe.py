@@ -359,6 +359,33 @@ def test_nothing_of_opentelemetrys_sdk_is_imported_without_its_endpoint(
     assert told.splitlines()[-1] == "[]"
 
 
+@pytest.mark.parametrize(("configures", "exporters"), [("True", 2), ("False", 1)])
+def test_spans_of_who_exports_them_already_are_sent_twice_unless_main_is_told(
+    project: Project, tmp_path: Path, configures: str, exporters: int
+) -> None:
+    says = '"auto_configure": {}'.format
+    code = f"""if True:
+        from unittest.mock import Mock
+        from fastapi.testclient import TestClient
+        from opentelemetry import trace
+        from opentelemetry.sdk.trace import TracerProvider
+
+        trace.set_tracer_provider(provider := TracerProvider())
+        provider.add_span_processor(Mock())  # as opentelemetry-instrument has done by now
+        from {SLUG} import main
+        with TestClient(main.app):
+            print(len(provider._active_span_processor._span_processors))
+    """
+    project.replace(f"src/{SLUG}/main.py", says("True"), says(configures))
+    try:
+        settings = {"DATA_DIR": str(tmp_path), "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}
+        told = project.run(project.bin("python"), "-c", code, **settings)
+    finally:
+        project.replace(f"src/{SLUG}/main.py", says(configures), says("True"))
+    assert told.splitlines()[-1] == str(exporters)
+    assert f"`{says('False')}`" in project.read("README.md")
+
+
 def test_what_cannot_be_stored_is_counted_and_what_waits_is_seen(watched: Watched) -> None:
     client = watched.service.client
     before = watched.samples()["tasks_refused_total"]
