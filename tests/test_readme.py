@@ -57,8 +57,8 @@ def test_every_command_runs(fresh: Project, tmp_path: Path) -> None:
             sign = "running on" if kind == "uvicorn" else " ready."
             until(lambda process=started, sign=sign: sign in process.output(), 60, line)  # type: ignore[misc]
     finally:
-        for process in served.values():
-            process.stop()
+        codes = {kind: process.stop() for kind, process in served.items()}
+    assert f"`SuccessExitStatus={codes['uvicorn']}`" in fresh.read("README.md")
     assert (fresh.path / "data" / "log.txt").read_text() == "Item Lamp was created.\n"
     hook = (fresh.path / ".git" / "hooks" / "pre-commit").read_text()
     assert f"INSTALL_PYTHON={tools['UV_TOOL_DIR']}/" in hook  # not in uv's cache
