@@ -5,8 +5,10 @@ The servers here serve many tests and are left in peace; test_celery_faults.py h
 
 import os
 import re
+import shutil
 import signal
 import socket
+import struct
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -236,6 +238,17 @@ def test_a_revoked_task_has_failed_and_remote_control_leaves_nothing(
             assert (status["status"], status["error"]) == ("failed", "revoked")
         assert those_that(service, "begins") == [runs, after]
         until(lambda: redis.ask("HLEN", f"{SLUG}.unacked") == ":0\r\n", 30, "nothing is held")
+
+
+def test_a_worker_whose_metrics_were_removed_loses_no_task(
+    probes: Project, redis: Redis, tmp_path: Path
+) -> None:
+    metrics = tmp_path / "metrics"
+    settings = {"CELERY_BROKER_URL": redis.url, "PROMETHEUS_MULTIPROC_DIR": str(metrics)}
+    with running(probes, tmp_path / "data", **settings) as service:
+        shutil.rmtree(metrics)  # as logind does in /dev/shm when the account's person logs out
+        for task_id in add(service, "die-once", "sleep 0"):  # a new process opens its files anew
+            assert service.wait_for_task(task_id)["status"] == "succeeded"
 
 
 def test_tasks_of_an_old_broker_end_on_it_and_purged_ones_stay_queued(
@@ -585,6 +598,18 @@ def test_a_task_that_no_worker_knows_fails_and_is_not_quoted(service: Service) -
     assert service.wait_for_task(after)["status"] == "succeeded"
     metrics = httpx2.get(f"http://127.0.0.1:{service.settings['METRICS_PORT']}/metrics").text
     assert 'task_attempts_total{outcome="failed",task="renamed"} 3.0' in metrics
+
+
+@on_redis
+def test_a_probe_of_a_workers_metrics_leaves_no_traceback(service: Service) -> None:
+    port = int(service.settings["METRICS_PORT"])
+    for _ in range(3):
+        with socket.create_connection(("127.0.0.1", port)) as probe:
+            # Kubernetes' TCP probe, and HAProxy's, reset the connection.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    assert httpx2.get(f"http://127.0.0.1:{port}/metrics").status_code == 200
+    assert service.worker
+    assert "Traceback" not in service.worker.output()
 
 
 @on_redis

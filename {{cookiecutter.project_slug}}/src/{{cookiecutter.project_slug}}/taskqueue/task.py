@@ -191,7 +191,10 @@ def _attempt(call: Call, number: int, end: Callable[[Call, int], Outcome]) -> Ou
     begun = time.perf_counter()
     bind_contextvars(task=call.name, task_id=call.task_id, attempt=number, begun=begun)
     outcome = end(call, number)
-    ATTEMPTS.labels(call.name, outcome.status).inc()
+    with contextlib.suppress(OSError):  # their folder was removed, but the task is not to be lost
+        ATTEMPTS.labels(call.name, outcome.status).inc()
+        if end is _run:
+            DURATION.labels(call.name).observe(time.perf_counter() - begun)
     return outcome
 
 
@@ -199,10 +202,9 @@ def _run(call: Call, number: int) -> Outcome:
     added: list[Call] = []
     _added.set(added)
     try:
-        with DURATION.labels(call.name).time():
-            result = REGISTRY[call.name].function(**json.loads(call.arguments))
-            if inspect.iscoroutine(result):
-                asyncio.run(result)
+        result = REGISTRY[call.name].function(**json.loads(call.arguments))
+        if inspect.iscoroutine(result):
+            asyncio.run(result)
     except BaseException as error:  # CancelledError is one that is no Exception
         # Those end the process; but what is an Exception too, the task alone.
         if isinstance(error, SystemExit | KeyboardInterrupt) and not isinstance(error, Exception):
